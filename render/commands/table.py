@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from render.terminal.layout import wrapped
+from render.terminal.line_layout import wrapped
 
 PROGRAM = "python -m render"
 DEFAULT_COMMAND, DEFAULT_ROOT = "render", "preview"

@@ -11,7 +11,7 @@ from render.storage.user_paths import user_path
 from render.system import interrupts
 from render.terminal.document import Document
 from render.touch.boxes import USUAL_FEATHER
-from render.touch.settings import ALLOWED, GROUPS, touch_config
+from render.touch.touch_settings import ALLOWED, GROUPS, touch_config
 
 # Modules that need JAX are imported by the functions, so that a wrong word is refused before.
 

@@ -16,7 +16,7 @@ from render.errors import UserError
 from render.export.metadata import Metadata, xml_text
 from render.export.pdf_colour import PrintingCondition, device_space, printing_condition
 from render.export.pdf_images import PlacedImage, write_images
-from render.export.pdf_objects import Name, PdfWriter, Reference, encoded
+from render.export.pdf_objects import PdfName, PdfReference, PdfWriter, encoded
 from render.export.pdf_sheets import Box, Sheet
 from render.export.picture import Encoding, unwritable
 from render.export.profile import Profile
@@ -28,7 +28,7 @@ _XMP_DATE, _PDF_DATE = "2016-01-01T00:00:00Z", "D:20160101000000Z"
 _MARK_WIDTH = 0.25
 #: Marks are on every plate of a press: colour space `All` (ISO 32000-1, 8.6.6.4), shown as black on screens.
 _MARK_COLOUR = [
-    Name("Separation"), Name("All"), Name("DeviceGray"),
+    PdfName("Separation"), PdfName("All"), PdfName("DeviceGray"),
     {"FunctionType": 2, "Domain": [0, 1], "C0": [1], "C1": [0], "N": 1},
 ]  # fmt: skip
 
@@ -79,18 +79,18 @@ def _write(writer: PdfWriter, content: PrintFile) -> None:
     """Write all objects: the pages, then what the file says of itself."""
     condition = printing_condition(content.profile)
     # Data of the printing condition itself are in its own colours, all others in those of their profile.
-    colour_space: Any = Name(device_space(content.profile))
+    colour_space: Any = PdfName(device_space(content.profile))
     intent_profile = _add_profile(writer, condition.profile)
     if not condition.is_pictures_own:
-        colour_space = writer.add([Name("ICCBased"), _add_profile(writer, content.profile)])
+        colour_space = writer.add([PdfName("ICCBased"), _add_profile(writer, content.profile)])
     tree = writer.reserve()
     pages = [_add_page(writer, tree, content, sheet, colour_space) for sheet in content.sheets]
-    writer.add({"Type": Name("Pages"), "Kids": pages, "Count": len(pages)}, tree)
+    writer.add({"Type": PdfName("Pages"), "Kids": pages, "Count": len(pages)}, tree)
     metadata = _with_title(content.metadata)
     identifier = hashlib.sha256(metadata.packet() + content.profile.icc).digest()[:16]
     info = writer.add(_information(metadata))
     catalog: dict[str, Any] = {
-        "Type": Name("Catalog"),
+        "Type": PdfName("Catalog"),
         "Pages": tree,
         "ViewerPreferences": {"DisplayDocTitle": True},
         "OutputIntents": [_intent(condition, intent_profile)],
@@ -100,14 +100,14 @@ def _write(writer: PdfWriter, content: PrintFile) -> None:
         labels = [part for number, name in enumerate(names) for part in (number, {"P": name or ""})]
         catalog["PageLabels"] = {"Nums": labels}
     packet = metadata.packet(_identification(metadata, identifier))
-    catalog["Metadata"] = writer.add_stream({"Type": Name("Metadata"), "Subtype": Name("XML")}, packet)
+    catalog["Metadata"] = writer.add_stream({"Type": PdfName("Metadata"), "Subtype": PdfName("XML")}, packet)
     writer.finish(writer.add(catalog), info, identifier)
 
 
-def _add_page(writer: PdfWriter, tree: Reference, content: PrintFile, sheet: Sheet, colour_space: Any) -> Reference:
+def _add_page(writer: PdfWriter, tree: PdfReference, content: PrintFile, sheet: Sheet, colour_space: Any) -> PdfReference:
     """Write a page with its images; return its number."""
     images = write_images(writer, content.picture, sheet.rect, colour_space, content.encoding)
-    names = [Name(f"Part{number}") for number in range(1, len(images) + 1)]
+    names = [PdfName(f"Part{number}") for number in range(1, len(images) + 1)]
     resources: dict[str, Any] = {
         "XObject": {name: image.reference for name, image in zip(names, images, strict=True)},
     }
@@ -115,7 +115,7 @@ def _add_page(writer: PdfWriter, tree: Reference, content: PrintFile, sheet: She
         resources["ColorSpace"] = {"All": _MARK_COLOUR}
     return writer.add(
         {
-            "Type": Name("Page"),
+            "Type": PdfName("Page"),
             "Parent": tree,
             "MediaBox": sheet.media,
             "BleedBox": sheet.bleed,
@@ -144,17 +144,17 @@ def _numbers(*values: float) -> str:
     return b" ".join(map(encoded, values)).decode()
 
 
-def _add_profile(writer: PdfWriter, profile: Profile) -> Reference:
+def _add_profile(writer: PdfWriter, profile: Profile) -> PdfReference:
     """Write an ICC profile; return its number."""
-    entries = {"N": profile.channels, "Alternate": Name(device_space(profile))}
+    entries = {"N": profile.channels, "Alternate": PdfName(device_space(profile))}
     return writer.add_stream(entries, profile.icc, compress=True)
 
 
-def _intent(condition: PrintingCondition, profile: Reference) -> Mapping[str, Any]:
+def _intent(condition: PrintingCondition, profile: PdfReference) -> Mapping[str, Any]:
     """Return the output intent of a file for a printing condition."""
     return {
-        "Type": Name("OutputIntent"),
-        "S": Name("GTS_PDFX"),
+        "Type": PdfName("OutputIntent"),
+        "S": PdfName("GTS_PDFX"),
         "OutputConditionIdentifier": "Custom",
         "OutputCondition": condition.name,
         "Info": condition.name,
@@ -177,7 +177,7 @@ def _information(metadata: Metadata) -> dict[str, Any]:
         "Producer": metadata.software,
         "CreationDate": _PDF_DATE,
         "ModDate": _PDF_DATE,
-        "Trapped": Name("False"),
+        "Trapped": PdfName("False"),
     }
     return information if metadata.author is None else {**information, "Author": metadata.author}
 

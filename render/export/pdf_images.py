@@ -14,7 +14,7 @@ from typing import Any
 import pyvips
 
 from render.canvas.image import CanvasImage
-from render.export.pdf_objects import Name, PdfWriter, Reference
+from render.export.pdf_objects import PdfName, PdfReference, PdfWriter
 from render.export.picture import Encoding
 from render.geometry.geometry import Interval, Rect
 from render.system.watched import in_thread
@@ -37,7 +37,7 @@ _SIGNATURE_BYTES, _HEAD_BYTES, _CHECKSUM_BYTES = 8, 8, 4
 class PlacedImage:
     """An image of the file, and the pixels of the picture that it shows."""
 
-    reference: Reference
+    reference: PdfReference
     rect: Rect
 
 
@@ -86,8 +86,8 @@ def write_images(
     for part in image_rects(rect, pixel_bytes):
         pixels = image.crop(part.columns.start, part.rows.start, part.columns.size, part.rows.size)
         entries = {
-            "Type": Name("XObject"),
-            "Subtype": Name("Image"),
+            "Type": PdfName("XObject"),
+            "Subtype": PdfName("Image"),
             "Width": pixels.width,
             "Height": pixels.height,
             "ColorSpace": colour_space,
@@ -99,7 +99,7 @@ def write_images(
     return images
 
 
-def _write_deflated(writer: PdfWriter, entries: dict[str, Any], image: pyvips.Image, _: Encoding) -> Reference:
+def _write_deflated(writer: PdfWriter, entries: dict[str, Any], image: pyvips.Image, _: Encoding) -> PdfReference:
     """Write an image without loss."""
     parameters = {
         "Predictor": _PNG_PREDICTORS,
@@ -107,7 +107,7 @@ def _write_deflated(writer: PdfWriter, entries: dict[str, Any], image: pyvips.Im
         "BitsPerComponent": entries["BitsPerComponent"],
         "Columns": image.width,
     }
-    with writer.stream({**entries, "Filter": Name("FlateDecode"), "DecodeParms": parameters}) as (reference, write):
+    with writer.stream({**entries, "Filter": PdfName("FlateDecode"), "DecodeParms": parameters}) as (reference, write):
         _encode(_as_png_holds(image), PngPixels(write), "pngsave_target", compression=_DEFLATE_LEVEL, filter=_PNG_FILTER)
     return reference
 
@@ -119,9 +119,9 @@ def _as_png_holds(image: pyvips.Image) -> pyvips.Image:
     return image.copy(interpretation="srgb" if image.format == "uchar" else "rgb16")
 
 
-def _write_jpeg(writer: PdfWriter, entries: dict[str, Any], image: pyvips.Image, encoding: Encoding) -> Reference:
+def _write_jpeg(writer: PdfWriter, entries: dict[str, Any], image: pyvips.Image, encoding: Encoding) -> PdfReference:
     """Write an image as a JPEG."""
-    entries = {**entries, "Filter": Name("DCTDecode")}
+    entries = {**entries, "Filter": PdfName("DCTDecode")}
     if image.bands == 4:
         # libvips writes CMYK as Photoshop does, with 0 for full ink.
         entries["Decode"] = [1, 0] * image.bands

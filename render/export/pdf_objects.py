@@ -22,14 +22,14 @@ _ENTRY, _ENTRY_WIDTHS = ">BQH", (1, 8, 2)
 _FREE, _IN_USE = 0, 1
 
 
-class Name(str):
+class PdfName(str):
     """A name, such as `DeviceRGB`."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
-class Reference:
+class PdfReference:
     """Reference to an object by its number, which counts from 1."""
 
     number: int
@@ -39,7 +39,7 @@ def encoded(value: Any) -> bytes:
     """Return a value as PDF writes it.
 
     Args:
-        value: None, a bool, number, text, `Name`, `Reference`, bytes (a byte string), or a list or mapping of these.
+        value: None, a bool, number, text, `PdfName`, `PdfReference`, bytes (a byte string), or a list or mapping of these.
     """
     match value:
         case None:
@@ -51,18 +51,18 @@ def encoded(value: Any) -> bytes:
         case float():
             # A sum of zero turns -0 into 0.
             return f"{round(value, 6) + 0.0:.6f}".rstrip("0").rstrip(".").encode()
-        case Name():
+        case PdfName():
             return b"/" + b"".join(
                 byte if _REGULAR.match(byte) else b"#" + byte.hex().encode() for byte in _bytes_of(value)
             )
-        case Reference():
+        case PdfReference():
             return b"%d 0 R" % value.number
         case str():
             return encoded(_text_bytes(value))
         case bytes():
             return b"<" + value.hex().encode() + b">"
         case Mapping():
-            return b"<< " + b" ".join(encoded(Name(key)) + b" " + encoded(part) for key, part in value.items()) + b" >>"
+            return b"<< " + b" ".join(encoded(PdfName(key)) + b" " + encoded(part) for key, part in value.items()) + b" >>"
         case _:
             return b"[" + b" ".join(map(encoded, value)) + b"]"
 
@@ -92,18 +92,18 @@ class PdfWriter:
         self._offsets: list[int | None] = []
         self._write(_HEADER)
 
-    def reserve(self) -> Reference:
+    def reserve(self) -> PdfReference:
         """Return the number of an object that is written later."""
         self._offsets.append(None)
-        return Reference(len(self._offsets))
+        return PdfReference(len(self._offsets))
 
-    def add(self, value: Any, reference: Reference | None = None) -> Reference:
+    def add(self, value: Any, reference: PdfReference | None = None) -> PdfReference:
         """Write an object; return its number, which is `reference` if that was reserved for it."""
         reference = self._begin(reference)
         self._write(encoded(value) + b"\nendobj\n")
         return reference
 
-    def add_stream(self, entries: Mapping[str, Any], content: bytes, *, compress: bool = False) -> Reference:
+    def add_stream(self, entries: Mapping[str, Any], content: bytes, *, compress: bool = False) -> PdfReference:
         """Write a stream of known content; return its number.
 
         Args:
@@ -112,13 +112,13 @@ class PdfWriter:
             compress: True to compress them.
         """
         if compress:
-            entries, content = {**entries, "Filter": Name("FlateDecode")}, zlib.compress(content, 9)
+            entries, content = {**entries, "Filter": PdfName("FlateDecode")}, zlib.compress(content, 9)
         reference = self._begin(None)
         self._write(encoded({**entries, "Length": len(content)}) + b"\nstream\n" + content + b"\nendstream\nendobj\n")
         return reference
 
     @contextmanager
-    def stream(self, entries: Mapping[str, Any]) -> Iterator[tuple[Reference, Callable[[bytes], None]]]:
+    def stream(self, entries: Mapping[str, Any]) -> Iterator[tuple[PdfReference, Callable[[bytes], None]]]:
         """Write a stream whose length is known only afterwards.
 
         Yield its number and the function that writes its bytes.
@@ -132,7 +132,7 @@ class PdfWriter:
         self._write(b"\nendstream\nendobj\n")
         self.add(stop - start, length)
 
-    def finish(self, root: Reference, info: Reference, identifier: bytes) -> None:
+    def finish(self, root: PdfReference, info: PdfReference, identifier: bytes) -> None:
         """End the file with the offsets of all objects, as a cross-reference stream (7.5.8).
 
         Offsets have 64 bits there, so the file may be of any size.
@@ -150,20 +150,20 @@ class PdfWriter:
             lines.append(struct.pack(_ENTRY, _IN_USE, offset, 0))
         content = zlib.compress(b"".join(lines), 9)
         entries = {
-            "Type": Name("XRef"),
+            "Type": PdfName("XRef"),
             "Size": len(lines),
             "W": _ENTRY_WIDTHS,
             "Root": root,
             "Info": info,
             "ID": [identifier, identifier],
-            "Filter": Name("FlateDecode"),
+            "Filter": PdfName("FlateDecode"),
             "Length": len(content),
         }
         assert reference.number == len(self._offsets)
         self._write(encoded(entries) + b"\nstream\n" + content + b"\nendstream\nendobj\n")
         self._write(b"startxref\n%d\n%%%%EOF\n" % start)
 
-    def _begin(self, reference: Reference | None) -> Reference:
+    def _begin(self, reference: PdfReference | None) -> PdfReference:
         """Begin an object; return its number."""
         reference = reference or self.reserve()
         self._offsets[reference.number - 1] = self._position

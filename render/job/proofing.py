@@ -10,7 +10,7 @@ from render.export.export import extended_canvas, working_image
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
 from render.export.profile import read_profile
-from render.export.proof import Proof, proof
+from render.export.soft_proof import Proof, proof
 from render.job.colour_reference import open_reference
 from render.job.pictures import Say, explain_damage, measure_colours, say_of_colours, style_of
 from render.job.reexport import exported_config, refuse_unknown_match, whole_record

@@ -10,7 +10,7 @@ from render.preflight.detail import Detail
 from render.preflight.header import Header
 from render.preflight.icc import IccFacts
 from render.preflight.ink import Ink
-from render.preflight.order import Order
+from render.preflight.order import PrintOrder
 from render.preflight.seams import Seams
 from render.preflight.tones import Tones
 
@@ -59,7 +59,7 @@ class Report:
     #: Resolution of what the pixels show; None if the picture is too small or too plain to tell.
     detail: Detail | None = None
     #: What was ordered; None for no order.
-    order: Order | None = None
+    order: PrintOrder | None = None
 
     @property
     def size_cm(self) -> tuple[float, float] | None:

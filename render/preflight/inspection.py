@@ -25,7 +25,7 @@ from render.preflight.facts import Clipping, Report
 from render.preflight.header import Header, read_header
 from render.preflight.icc import PICTURE_CLASSES, IccFacts, read_icc
 from render.preflight.ink import InkMeter, separation
-from render.preflight.order import Order
+from render.preflight.order import PrintOrder
 from render.preflight.samples import Sampler
 from render.preflight.seams import MIN_TILE_PX, SeamMeter
 from render.preflight.tones import ToneMeter
@@ -55,7 +55,7 @@ class Request:
     tile: tuple[int, int] | None = None
     record: Mapping[str, Any] | None = None
     as_json: bool = False
-    order: Order | None = None
+    order: PrintOrder | None = None
 
 
 def inspect(request: Request) -> Report:
@@ -156,7 +156,9 @@ class _Meters:
         )
 
 
-def _ink_meter(picture: pyvips.Image, colours: Sequence[str], icc: IccFacts | None, order: Order | None) -> InkMeter | None:
+def _ink_meter(
+    picture: pyvips.Image, colours: Sequence[str], icc: IccFacts | None, order: PrintOrder | None
+) -> InkMeter | None:
     """Return a meter of the ink of CMYK pixels, or of those that the ordered press makes of others; None without either."""
     if len(colours) == 4:
         return InkMeter()

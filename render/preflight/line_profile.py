@@ -31,7 +31,7 @@ class Blocking:
 
     @property
     def strength(self) -> float:
-        """How plainly blocks are seen, levels: both how high their edges are and how far above the picture's own steps."""
+        """Visibility of blocks, levels: by the height of their edges, and how far it exceeds the picture's own steps."""
         return (self.ratio - 1) * self.excess
 
 

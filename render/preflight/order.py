@@ -1,4 +1,4 @@
-"""Order of a print: the limits that a file must keep for the shop that takes it."""
+"""A print order: the limits that a file must keep for the shop that takes it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MAX_TEXTS, _MAX_CHARACTERS = 32, 200
 
 
 @dataclass(frozen=True)
-class Order:
+class PrintOrder:
     """Limits that a file must keep; None, or nothing in a list, asks for nothing.
 
     Attributes:
@@ -99,11 +99,11 @@ class Order:
 
 
 #: Keys of an order in files and words.
-KEYS = tuple(field.name for field in fields(Order) if field.name != "spec")
+KEYS = tuple(field.name for field in fields(PrintOrder) if field.name != "spec")
 
 
 def checked(values: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Return the values of an order's keys in the types of `Order`, but `profile` as the text that it is.
+    """Return the values of an order's keys in the types of `PrintOrder`, but `profile` as the text that it is.
 
     Args:
         values: Plain data from YAML, or texts of words.
@@ -119,7 +119,7 @@ def checked(values: Mapping[str, Any], place: str) -> dict[str, Any]:
             hint = f"did you mean {close_matches[0]}? " if close_matches else ""
             raise UserError(f"{place}{_short(key)}: an order has no such key: {hint}it has {', '.join(KEYS)}")
         if value is None or value == "null":
-            checked_values[key] = getattr(Order(), key)
+            checked_values[key] = getattr(PrintOrder(), key)
         else:
             checked_values[key] = _value(key, value, place)
     return checked_values

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from render.geometry.units import CM_PER_INCH
 from render.preflight.facts import Report
 from render.preflight.faults import Fault, percent, print_dpi
-from render.preflight.order import Order
+from render.preflight.order import PrintOrder
 
 #: Part by which a resolution may be short, and a side differ: as pixels are whole, and dpi is often rounded.
 _TOLERANCE = 0.005
@@ -28,7 +28,7 @@ def order_faults(report: Report) -> Iterator[Fault]:
         yield from _size_faults(report, order)
 
 
-def _file_faults(report: Report, order: Order) -> Iterator[Fault]:
+def _file_faults(report: Report, order: PrintOrder) -> Iterator[Fault]:
     form = report.header.format.lower().removeprefix("big")
     if order.formats and form not in order.formats:
         yield Fault("format", f"a file of {report.header.format}, ordered is {_or(order.formats).upper()}")
@@ -39,7 +39,7 @@ def _file_faults(report: Report, order: Order) -> Iterator[Fault]:
         yield Fault("bits", f"{report.bits} bits a channel, ordered is {_or(order.bits)}")
 
 
-def _colour_faults(report: Report, order: Order) -> Iterator[Fault]:
+def _colour_faults(report: Report, order: PrintOrder) -> Iterator[Fault]:
     if order.colour and report.colour.lower() not in order.colour:
         yield Fault("colour", f"{report.colour} pixels, ordered is {_or(order.colour)}: convert it to the profile ordered")
     elif order.icc and report.profile is not None and not any(_is_in(text, report.profile) for text in order.icc):
@@ -54,7 +54,7 @@ def _colour_faults(report: Report, order: Order) -> Iterator[Fault]:
         yield Fault("clipped", f"at the end of a channel: {', '.join(clipped)}, ordered is at most {most:g} %")
 
 
-def _size_faults(report: Report, order: Order) -> Iterator[Fault]:
+def _size_faults(report: Report, order: PrintOrder) -> Iterator[Fault]:
     dpi = print_dpi(report)
     if order.dpi and dpi is not None and dpi < order.dpi * (1 - _TOLERANCE):
         needed = [f"{side:.0f} px {name}" for side, name in zip(order.sides_px, ("wide", "high"), strict=True) if side]
@@ -74,7 +74,7 @@ def _size_faults(report: Report, order: Order) -> Iterator[Fault]:
         yield Fault("size", f"{text}{hint}")
 
 
-def _shape_faults(report: Report, order: Order, sides: tuple[float, float]) -> Iterator[Fault]:
+def _shape_faults(report: Report, order: PrintOrder, sides: tuple[float, float]) -> Iterator[Fault]:
     """Yield a shape that cannot be scaled to the order without cutting or stretching."""
     short, long = sorted(report.shape)
     ordered_short, ordered_long = sorted(sides)
@@ -86,7 +86,7 @@ def _shape_faults(report: Report, order: Order, sides: tuple[float, float]) -> I
         yield Fault("size", f"{text}: scaled to it, one side is off by {10 * abs(scaled - ordered_short):.0f} mm")
 
 
-def _bleed_faults(report: Report, order: Order) -> Iterator[Fault]:
+def _bleed_faults(report: Report, order: PrintOrder) -> Iterator[Fault]:
     """Yield a lack of bleed, where only the bleed is ordered: then the file has to state it."""
     if not order.bleed_mm:
         return
@@ -114,7 +114,7 @@ def _size_text(size: tuple[float, float]) -> str:
     return f"{size[0]:.1f} x {size[1]:.1f} cm"
 
 
-def _ordered_text(order: Order) -> str:
+def _ordered_text(order: PrintOrder) -> str:
     sides = [(side, name) for side, name in zip(order.sides_cm, ("wide", "high"), strict=True) if side is not None]
     text = " x ".join(f"{side:.1f}" for side, _ in sides) + " cm"
     bleed = f" with {order.bleed_mm:g} mm of bleed" if order.bleed_mm else ""

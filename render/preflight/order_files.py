@@ -11,7 +11,7 @@ from typing import Any
 from render.config.yaml_files import UnsafeYaml, load_yaml, read_yaml_text
 from render.errors import UserError
 from render.export.profile import Profile, read_profile
-from render.preflight.order import FILE, Order, checked
+from render.preflight.order import FILE, PrintOrder, checked
 from render.storage.user_paths import input_path
 from render.system.paths import shipped_orders
 
@@ -26,7 +26,7 @@ def spec_names() -> list[str]:
     return sorted(path.stem for path in shipped_orders().glob("*.yaml"))
 
 
-def read_order(spec: str | None, words: Mapping[str, str]) -> Order | None:
+def read_order(spec: str | None, words: Mapping[str, str]) -> PrintOrder | None:
     """Return the order that a spec and words make; words come before the spec's values.
 
     Args:
@@ -45,7 +45,7 @@ def read_order(spec: str | None, words: Mapping[str, str]) -> Order | None:
     typed = checked(words, "spec.")
     press = typed.pop(FILE, None) if FILE in typed else _beside(values.get(FILE), path)
     values.pop(FILE, None)
-    order = replace(Order(spec=spec), **values | typed)
+    order = replace(PrintOrder(spec=spec), **values | typed)
     return replace(order, profile=None if press is None else _press_profile(press))
 
 

@@ -12,7 +12,7 @@ from render.planning.plan import size_text
 from render.preflight.detail import Detail
 from render.preflight.facts import Clipping, Report
 from render.preflight.faults import Fault, effective_dpi, general_faults, percent, viewing_cm
-from render.preflight.order import KEYS, Order
+from render.preflight.order import KEYS, PrintOrder
 from render.preflight.order_faults import order_faults
 from render.preflight.seams import Seams
 
@@ -92,7 +92,7 @@ def _quality_lines(report: Report) -> Iterator[str]:
         yield "detail       not enlarged"
 
 
-def _order(order: Order) -> str:
+def _order(order: PrintOrder) -> str:
     """Return the limits of an order, in its keys."""
     limits = {key: getattr(order, key) for key in KEYS if getattr(order, key) not in (None, ())}
     words = [f"{key}={_limit(value)}" for key, value in limits.items()]
@@ -146,7 +146,7 @@ def report_data(report: Report) -> dict[str, Any]:
     }
 
 
-def _order_data(order: Order) -> dict[str, Any]:
+def _order_data(order: PrintOrder) -> dict[str, Any]:
     limits = {key: getattr(order, key) for key in KEYS}
     plain = {key: list(value) if isinstance(value, tuple) else value for key, value in limits.items()}
     return plain | {"spec": order.spec, "profile": None if order.profile is None else order.profile.sha256}

@@ -93,7 +93,7 @@ class WideSource:
 
 @dataclass(frozen=True)
 class _BeyondPyramid(PyramidSource):
-    """What sRGB cuts off from a file larger than memory: levels of its differences."""
+    """Colours of a file larger than memory that sRGB cuts off: levels of the differences."""
 
     def samples(self, shape: tuple[int, int]) -> Samples:
         """Return the differences that an octave of `shape` px is resampled from."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from render.terminal.layout import table_lines, wrapped
+from render.terminal.line_layout import table_lines, wrapped
 from render.terminal.lines import line_width, print_lines
 from render.terminal.text import escaped
 

@@ -30,13 +30,13 @@ from render.touch.areas import Area, BoxArea, MaskArea, open_mask_area
 from render.touch.boxes import MIN_BOX_SIDE, parse_box, parse_feather
 from render.touch.canvas_part import PartMask
 from render.touch.octaves import TouchOctave, plan_touch, request_of, touch_octaves, with_masks
-from render.touch.settings import dream_settings
+from render.touch.touch_settings import dream_settings
 from render.touch.touched_run import TouchedRun
 
 
 @dataclass(frozen=True)
 class TouchWords:
-    """What the user says of a touch beside its config.
+    """Words of a touch beside its config.
 
     Attributes:
         box: Box as text; empty if a mask says where.

@@ -17,7 +17,7 @@ from render.storage.url import Place
 from render.system.paths import file_sha256
 from render.touch.areas import Area, BoxArea, open_mask_area
 from render.touch.draft import Touch
-from render.touch.settings import replayed_config
+from render.touch.touch_settings import replayed_config
 from render.touch.touched_run import TouchedRun, open_touched, read_touches
 from render.touch.touching import apply_touch
 

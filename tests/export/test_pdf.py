@@ -25,7 +25,7 @@ from render.export.export import Style, export
 from render.export.metadata import Metadata, read_settings, srgb_profile
 from render.export.panels import cut_panels
 from render.export.pdf_images import PngPixels, image_rects
-from render.export.pdf_objects import Name, PdfWriter, encoded
+from render.export.pdf_objects import PdfName, PdfWriter, encoded
 from render.export.pdf_sheets import lay_out_sheets
 from render.export.picture import Encoding
 from render.export.profile import Profile, read_profile
@@ -387,8 +387,8 @@ def test_the_same_dream_is_the_same_file_and_another_is_another(canvas: CanvasSt
 @pytest.mark.parametrize(
     "value",
     [
-        None, True, False, 0, -7, 2**40, 1.5, -0.25, "plain (text) \\", "grüße 猫", b"\0\xff", Name("Two words#1"),
-        [1, [Name("A"), "b"]], {"A": {"B": [True, None]}},
+        None, True, False, 0, -7, 2**40, 1.5, -0.25, "plain (text) \\", "grüße 猫", b"\0\xff", PdfName("Two words#1"),
+        [1, [PdfName("A"), "b"]], {"A": {"B": [True, None]}},
     ],
 )  # fmt: skip
 def test_values_are_read_back_by_qpdf(value: Any, tmp_path: Path) -> None:
@@ -428,9 +428,9 @@ def test_offsets_beyond_four_gigabytes_are_written(tmp_path: Path) -> None:
             for _ in range(5000):
                 write(bytes(1 << 20))
         tree = writer.reserve()
-        page = writer.add({"Type": Name("Page"), "Parent": tree, "MediaBox": [0, 0, 72, 144]})
-        writer.add({"Type": Name("Pages"), "Kids": [page], "Count": 1}, tree)
-        writer.finish(writer.add({"Type": Name("Catalog"), "Pages": tree}), writer.add({"Title": "x"}), bytes(16))
+        page = writer.add({"Type": PdfName("Page"), "Parent": tree, "MediaBox": [0, 0, 72, 144]})
+        writer.add({"Type": PdfName("Pages"), "Kids": [page], "Count": 1}, tree)
+        writer.finish(writer.add({"Type": PdfName("Catalog"), "Pages": tree}), writer.add({"Title": "x"}), bytes(16))
     assert path.stat().st_size > 5 * 10**9
     assert boxes_mm(path)["MediaBox"] == pytest.approx((0, 0, 25.4, 50.8), abs=0.01)
     with pikepdf.open(path) as pdf:

@@ -17,7 +17,7 @@ from render.geometry.geometry import whole
 from render.job.reexport import export_run
 from render.job.run_directory import stored_checkpoints
 from render.storage.locking import lock_directory
-from render.touch.settings import touch_config
+from render.touch.touch_settings import touch_config
 from tests.conftest import INLINE, TINY, refusal, rendered
 from tests.support.s3 import serving
 from tests.touch.touched import copied

@@ -22,7 +22,7 @@ from render.job.run_directory import RunDirectory
 from render.touch import canvas_change, commit, dreamed_octaves
 from render.touch.draft import TouchWords, draft_touch, open_touch
 from render.touch.octaves import work_ratio
-from render.touch.settings import touch_config
+from render.touch.touch_settings import touch_config
 from render.touch.touched_run import open_touched
 from tests.conftest import INLINE, refusal
 from tests.support.farm_job import stored

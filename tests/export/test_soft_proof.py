@@ -10,7 +10,7 @@ from PIL import Image
 
 from render.export.export import working_image
 from render.export.profile import read_profile
-from render.export.proof import WARNING_COLOUR, Proof, proof
+from render.export.soft_proof import WARNING_COLOUR, Proof, proof
 from tests.conftest import TINY
 from tests.export.test_colour import written
 from tests.export.test_export import stored

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from render.terminal.layout import table_lines, wrapped
+from render.terminal.line_layout import table_lines, wrapped
 
 WORDS = st.text(st.sampled_from("abcdefgxyz,.:/_-あß"), min_size=1, max_size=24)
 NUMBERS = st.builds(

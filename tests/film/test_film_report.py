@@ -13,7 +13,7 @@ from render.farm.ray.metrics import Metrics
 from render.film import film_progress
 from render.film.film_progress import FilmDisplay, read_film_progress
 from render.film.film_report import FilmReport
-from render.sweeps.run_status import run_lines
+from render.sweeps.run_status import run_summary
 
 
 class Home:
@@ -118,10 +118,10 @@ def test_progress_of_an_older_process_is_read(tmp_path: Path) -> None:
 def test_status_of_a_film_before_its_first_frame_is_finished(tmp_path: Path) -> None:
     record = {"digest": "0" * 64, "film": {"of": "zoom"}, "frames": 7, "status": "running"}
     display = FilmDisplay(cast(Any, Home(tmp_path)), 0, 7, quiet=True)
-    assert run_lines(tmp_path, record, gone=True)[0] == f"{tmp_path}: broken off, 0 of 7 frames finished"
+    assert run_summary(tmp_path, record, gone=True) == f"{tmp_path}: broken off, 0 of 7 frames finished"
     display.position.within = "octave 1 step 2/4"
     display._written_at = -1e9
     display.ahead(2)
-    assert "frame 1/7 (+2 ahead) octave 1 step 2/4" in run_lines(tmp_path, record, gone=False)[0]
+    assert "frame 1/7 (+2 ahead) octave 1 step 2/4" in run_summary(tmp_path, record, gone=False)
     for damage in (None, "7", -1, 1 << 60):
-        assert "frames" not in run_lines(tmp_path, record | {"frames": damage}, gone=True)[0]
+        assert "frames" not in run_summary(tmp_path, record | {"frames": damage}, gone=True)

@@ -109,10 +109,7 @@ def export(
         match format_name:
             case "dzi" | "iiif":
                 with replacing_directory(path, run, keep=keep) as directory:
-                    if format_name == "dzi":
-                        write_zoom(picture, directory / DREAM, style.encoding.quality)
-                    else:
-                        write_iiif(picture, directory, path.name, style.encoding.quality)
+                    _write_tiles(picture, directory, path.name, format_name, style.encoding.quality)
                     complete(directory)
             case "pdf":
                 pages = sheets or lay_out_sheets(canvas.shape, OutputConfig(dpi=metadata.dpi))
@@ -121,6 +118,14 @@ def export(
                 write_psb(path, picture, metadata, keep=keep)
             case _:
                 write_picture(path, picture.image, format_name, metadata, style.encoding, picture.check, keep=keep)
+
+
+def _write_tiles(picture: CanvasImage, directory: Path, name: str, format_name: str, quality: int) -> None:
+    """Write the tiles of a Deep Zoom or IIIF picture of this name into an empty directory."""
+    if format_name == "dzi":
+        write_zoom(picture, directory / DREAM, quality)
+    else:
+        write_iiif(picture, directory, name, quality)
 
 
 @contextmanager

@@ -157,6 +157,7 @@ COMMANDS: dict[str, Command] = {
         "show a run or a film in the browser, also while it is rendered",
         (
             ("run=DIR", "directory of a run or a film"),
+            ("[profile=FILE]", "soft proof of the run beside it: p3, cmyk or an .icc file; intent= and paper= as in proof"),
             ("[port=NUMBER]", "port of this machine; default: 0, any free port"),
             ("[open=false]", "do not open the browser"),
         ),

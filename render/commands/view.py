@@ -1,4 +1,4 @@
-"""Command `view run=DIR [port=NUMBER] [open=false]`: show a run or a film in the browser."""
+"""Command `view run=DIR [profile=FILE] [port=NUMBER] [open=false]`: show a run or a film in the browser."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ import re
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from render.config.formats import names_of
 from render.config.options import check_switches, split_words
+from render.config.schema import INTENTS, RELATIVE
 from render.errors import UserError
+from render.job.proofing import proof_profile
 from render.job.run_record import read_run
 from render.pages import openseadragon
 from render.storage.url import checked_url
@@ -21,16 +24,18 @@ from render.viewer.film_server import serving_film
 from render.viewer.live_film import LiveFilm, is_film
 from render.viewer.live_run import LiveRun
 from render.viewer.server import LoopbackServer, serving
+from render.viewer.tile_proof import TileProof
 
 _MAX_PORT = 65535
+_OPTIONS = {"run": "", "profile": "", "intent": RELATIVE, "paper": "false", "port": "0", "open": "true"}
 
 
 def view_command(words: Sequence[str], say: Callable[[str], None] = print) -> int:
     """Serve a run or a film until interrupted.
 
     Args:
-        words: `run=DIR`, and perhaps `port=NUMBER` (0, the default, takes a free port) and `open=false` (do not open the
-            browser).
+        words: `run=DIR`, and perhaps `profile=FILE` (a soft proof for it, with `intent=` and `paper=true`), `port=NUMBER`
+            (0, the default, takes a free port) and `open=false` (do not open the browser).
         say: prints a line for the user.
 
     Raises:
@@ -40,8 +45,8 @@ def view_command(words: Sequence[str], say: Callable[[str], None] = print) -> in
     url = checked_url(options["run"], "run")
     if url is not None:
         raise UserError(f"run={url} is not on this machine: make fetch run={url} canvas=true brings it")
-    directory, port = user_path(options["run"], "run"), _port(options["port"])
-    with _film_server(directory, port) or _run_server(directory, port, say) as server:
+    directory, port, proof = user_path(options["run"], "run"), _port(options["port"]), _proof(options)
+    with _film_server(directory, port, proof) or _run_server(directory, port, proof, say) as server:
         say(f"{options['run']} is shown at {server.url} (Ctrl-C ends it)")
         sys.stdout.flush()
         if options["open"] == "true":
@@ -54,16 +59,18 @@ def view_command(words: Sequence[str], say: Callable[[str], None] = print) -> in
     return 0
 
 
-def _film_server(directory: Path, port: int) -> LoopbackServer | None:
+def _film_server(directory: Path, port: int, proof: TileProof | None) -> LoopbackServer | None:
     """Return the server of a film's directory; None if the directory is no film's."""
     if not is_film(read_run(directory).record):
         return None
+    if proof is not None:
+        raise UserError(f"run={directory} is a film, which no press prints: drop profile=")
     return serving_film(LiveFilm(directory), port)
 
 
-def _run_server(directory: Path, port: int, say: Callable[[str], None]) -> LoopbackServer:
+def _run_server(directory: Path, port: int, proof: TileProof | None, say: Callable[[str], None]) -> LoopbackServer:
     """Return the server of a run directory."""
-    run, script = LiveRun(directory), None
+    run, script = LiveRun(directory, proof), None
     try:
         script = openseadragon.load().script
     except UserError as error:
@@ -72,13 +79,24 @@ def _run_server(directory: Path, port: int, say: Callable[[str], None]) -> Loopb
 
 
 def _options(words: Sequence[str]) -> dict[str, str]:
-    options, unknown_words = split_words(words, {"run": "", "port": "0", "open": "true"})
+    options, unknown_words = split_words(words, _OPTIONS)
     if unknown_words:
-        raise UserError(f"view does not know {unknown_words[0]!r}: give it run=DIR, and perhaps port=8000 or open=false")
+        raise UserError(f"view does not know {unknown_words[0]!r}: it takes {', '.join(f'{key}=' for key in _OPTIONS)}")
     if not options["run"]:
         raise UserError("view needs a run directory: run=dreams/NAME")
-    check_switches(options, ["open"])
+    check_switches(options, ["open", "paper"])
     return options
+
+
+def _proof(options: Mapping[str, str]) -> TileProof | None:
+    """Return the soft proof that the words ask for; None for none. Raise `UserError` for a profile that shows nothing."""
+    if not options["profile"]:
+        if options["paper"] == "true" or options["intent"] != RELATIVE:
+            raise UserError("intent= and paper= belong to a soft proof: name its profile=press.icc (or p3, cmyk)")
+        return None
+    if options["intent"] not in INTENTS:
+        raise UserError(f"intent={options['intent']}: must be {names_of(INTENTS)}")
+    return TileProof(proof_profile(options["profile"]), options["intent"], options["paper"] == "true")
 
 
 def _port(text: str) -> int:

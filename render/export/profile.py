@@ -79,12 +79,13 @@ class Profile:
         return None if self.content is None else hashlib.sha256(self.content).hexdigest()
 
 
-def read_profile(name: str | None) -> Profile:
-    """Return the profile that `output.profile` names.
+def read_profile(name: str | None, key: str = "output.profile") -> Profile:
+    """Return the profile that a key names.
 
     Args:
         name: None or `srgb`, `p3` or `cmyk` of libvips, or the path of an .icc file. A device link from sRGB to CMYK is
             taken, too.
+        key: The key, for messages.
 
     Raises:
         UserError: the file cannot be read, or is no profile of RGB, CMYK or grey.
@@ -95,39 +96,39 @@ def read_profile(name: str | None) -> Profile:
         content = (
             pyvips.Image.profile_load(name)
             if name in _LIBVIPS_PROFILES
-            else read_regular(input_path(name, "output.profile"), _MAX_PROFILE_BYTES)
+            else read_regular(input_path(name, key), _MAX_PROFILE_BYTES)
         )
     except OSError as error:
-        raise UserError(f"output.profile={name}: {error.strerror} (srgb, p3, cmyk, or a path to an .icc file)") from None
+        raise UserError(f"{key}={name}: {error.strerror} (srgb, p3, cmyk, or a path to an .icc file)") from None
     try:
         profile = ImageCms.ImageCmsProfile(io.BytesIO(content)).profile
         space, device_class = profile.xcolor_space.strip(), profile.device_class.strip()
         target = profile.connection_space.strip()
     except (OSError, UnicodeDecodeError):
         # UnicodeDecodeError: Pillow decodes the profile's signatures of four letters as ASCII, whatever they hold.
-        raise UserError(f"output.profile={name}: it is no ICC profile") from None
+        raise UserError(f"{key}={name}: it is no ICC profile") from None
     if device_class == _LINK:
         if (space, target) != ("RGB", "CMYK"):
-            raise UserError(f"output.profile={name}: a device link from {space} to {target}: take one from sRGB to CMYK")
-        return _usable(Profile(content, target, is_link=True), name)
+            raise UserError(f"{key}={name}: a device link from {space} to {target}: take one from sRGB to CMYK")
+        return _usable(Profile(content, target, is_link=True), name, key)
     if device_class not in _DEVICE_CLASSES:
         kind = _OTHER_CLASSES.get(device_class, f"a profile of class {device_class}")
         raise UserError(
-            f"output.profile={name}: {kind}, which no picture can be in: take the profile of a press, printer or display"
+            f"{key}={name}: {kind}, which no picture can be in: take the profile of a press, printer or display"
         )
     if space not in _CHANNELS:
-        raise UserError(f"output.profile={name}: a profile of {space}, which no format holds: take RGB, CMYK or grey")
-    return _usable(Profile(content, space), name)
+        raise UserError(f"{key}={name}: a profile of {space}, which no format holds: take RGB, CMYK or grey")
+    return _usable(Profile(content, space), name, key)
 
 
-def _usable(profile: Profile, name: str) -> Profile:
+def _usable(profile: Profile, name: str, key: str) -> Profile:
     """Return a profile by which a pixel can be converted. Raise `UserError` for a damaged one."""
     pixel = (pyvips.Image.black(1, 1, bands=3) + 32768).cast("ushort").copy(interpretation="rgb16")
     try:
         convert(pixel, profile, 8).avg()
     except pyvips.Error as error:
         reason = [line for line in str(error).splitlines() if line.strip()][-1]
-        raise UserError(f"output.profile={name}: no colour can be converted by it ({reason.strip()})") from None
+        raise UserError(f"{key}={name}: no colour can be converted by it ({reason.strip()})") from None
     return profile
 
 

@@ -9,7 +9,7 @@ from render.errors import UserError
 from render.export.export import extended_canvas, working_image
 from render.export.metadata import Metadata
 from render.export.picture import image_of, write_picture
-from render.export.profile import read_profile
+from render.export.profile import Profile, read_profile
 from render.export.soft_proof import Proof, proof
 from render.job.colour_reference import open_reference
 from render.job.pictures import Say, explain_damage, measure_colours, say_of_colours, style_of
@@ -47,6 +47,19 @@ class ProofRequest:
         return self.path.with_name(f"{self.path.stem}-gamut.png")
 
 
+def proof_profile(name: str) -> Profile:
+    """Return the profile to prove for; raise `UserError` for one that shows nothing.
+
+    Args:
+        name: `p3`, `cmyk`, or the path of an .icc file.
+    """
+    profile = read_profile(name, "profile")
+    if profile.is_srgb or profile.is_link:
+        reason = "is what the canvas is in" if profile.is_srgb else "is a device link, which says nothing of how inks look"
+        raise UserError(f"profile={name} {reason}: name the profile of a press, printer or display")
+    return profile
+
+
 def write_proof(request: ProofRequest, say: Say) -> Proof:
     """Write the soft proof of a run's newest canvas and its gamut warning, as PNG files.
 
@@ -56,10 +69,7 @@ def write_proof(request: ProofRequest, say: Say) -> Proof:
     for path in (request.path, request.warning_path):
         if path.exists() and not request.overwrite:
             raise UserError(f"to={path} exists: name another file, or add overwrite=true")
-    profile = read_profile(request.profile)
-    if profile.is_srgb or profile.is_link:
-        reason = "is what the canvas is in" if profile.is_srgb else "is a device link, which says nothing of how inks look"
-        raise UserError(f"profile={request.profile} {reason}: name the profile of a press, printer or display")
+    profile = proof_profile(request.profile)
     record = whole_record(request.run)
     config = exported_config(record, [])
     config = replace(config, output=replace(config.output, dir=str(request.run), profile=request.profile))

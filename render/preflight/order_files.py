@@ -93,10 +93,7 @@ def _beside(name: str | None, spec: Path | None) -> str | None:
 
 
 def _press_profile(text: str) -> Profile:
-    try:
-        profile = read_profile(text)
-    except UserError as error:
-        raise UserError(str(error).replace("output.profile", "spec.profile", 1)) from None
+    profile = read_profile(text, "spec.profile")
     if profile.space != "CMYK":
         raise UserError(f"spec.profile={text}: it is a profile of {profile.space}: name the profile of a press, CMYK")
     return profile

@@ -38,6 +38,7 @@ from render.sweeps.monitor.sweep_record import read_sweep
 from render.viewer.open_part import OpenPart
 from render.viewer.run_news import finished_pictures, newest_progress, opened_picture, progress_words
 from render.viewer.shrink import shrink_rect
+from render.viewer.tile_proof import GAMUT, PROOF, TileProof
 
 #: Most canvas pixels that are read for one tile; tiles that need more are cut from the run's preview.
 MAX_PIXELS = 4096 * 4096
@@ -56,8 +57,8 @@ class NoTile(RenderError):
 class LiveRun:
     """Reader of one run directory for the viewer. Safe for any number of threads."""
 
-    def __init__(self, directory: Path) -> None:
-        """Open a run directory. Raise `UserError` if `directory` is not one."""
+    def __init__(self, directory: Path, proof: TileProof | None = None) -> None:
+        """Open a run directory, with a soft proof to show beside it. Raise `UserError` if `directory` is not one."""
         if not directory.is_dir():
             raise UserError(f"run={directory}: there is no such directory")
         reading = read_run(directory)
@@ -69,6 +70,7 @@ class LiveRun:
         if not self._record:
             raise UserError(missing_record_message(directory, reading))
         self._directory = directory
+        self._proof = proof
         self._checkpoints = stored_checkpoints(directory)
         self._source = _open_source(self._record, directory / "source")
         self._cache = _Cache(_MAX_CACHE_BYTES)
@@ -107,7 +109,7 @@ class LiveRun:
             words = "waiting for the first checkpoint"
             return status | {"words": progress_words(progress, words) if progress else words, "waiting": waiting}
         pyramid, version = _pyramid(newest), self._version(newest)
-        stems = (DREAM,) if self._source is None else (DREAM, SOURCE)
+        stems = [DREAM, *([] if self._source is None else [SOURCE]), *([] if self._proof is None else [PROOF, GAMUT])]
         images = {stem: pyramid.descriptor(f"{stem}/{version}_files/", "jpg") for stem in stems}
         words = _words(state, newest, record)
         if progress is not None:
@@ -119,10 +121,10 @@ class LiveRun:
         return opened_picture(self._directory, self._newest_record(), number)
 
     def tile(self, picture: str, version: str, level: int, row: int, column: int) -> bytes:
-        """Return a JPEG tile of the dream or of its source.
+        """Return a JPEG tile of the dream, of its source, or of its soft proof.
 
         Args:
-            picture: `dream` or `source`.
+            picture: `dream`, `source`, `proof` or `gamut`.
             version: the `version` of `status`, which names the checkpoint.
             level: level of the pyramid.
             row: row of the tile.
@@ -171,6 +173,10 @@ class LiveRun:
         return checkpoints[0]
 
     def _read(self, picture: str, checkpoint: Checkpoint, pyramid: Pyramid, level: int, rect: Rect) -> Pixels:
+        if picture in (PROOF, GAMUT):
+            if self._proof is None:
+                raise NoTile("no profile was named for a soft proof")
+            return self._proof.pixels(picture, self._dream_pixels(checkpoint, pyramid, level, rect))
         if picture != SOURCE:
             return self._dream_pixels(checkpoint, pyramid, level, rect)
         if self._source is None:

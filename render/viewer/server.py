@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote
 
+from render.config.formats import DREAM, SOURCE
 from render.errors import DamagedCheckpoint, UserError
 from render.terminal.text import encoded
 from render.viewer.live_run import LiveRun, NoTile
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 _HOST = "127.0.0.1"
 _MAX_IDLE_S = 60.0
 _PICTURE = re.compile(r"/pictures/(\d{1,3})")
-_TILE = re.compile(r"/(dream|source)/([0-9a-f]{1,32}-[0-9a-f]{1,16})_files/(\d{1,2})/(\d{1,7})_(\d{1,7})\.jpg")
+_TILE = re.compile(r"/(dream|source|proof|gamut)/([0-9a-f]{1,32}-[0-9a-f]{1,16})_files/(\d{1,2})/(\d{1,7})_(\d{1,7})\.jpg")
 #: Content security policy: the page may load nothing from other servers.
 _POLICY = "default-src 'self' 'unsafe-inline' data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 HTML, TEXT = "text/html; charset=utf-8", "text/plain; charset=utf-8"
@@ -177,4 +178,6 @@ class _Handler(LoopbackHandler):
         if tile is None:
             return HTTPStatus.NOT_FOUND, TEXT, b"there is nothing here\n", False
         level, column, row = map(int, tile.groups()[2:])
-        return HTTPStatus.OK, "image/jpeg", run.tile(tile[1], tile[2], level, row, column), True
+        # The next server at this port may have another profile to prove for.
+        is_final = tile[1] in (DREAM, SOURCE)
+        return HTTPStatus.OK, "image/jpeg", run.tile(tile[1], tile[2], level, row, column), is_final

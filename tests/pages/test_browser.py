@@ -19,13 +19,17 @@ import numpy as np
 import pytest
 import pyvips
 
+from render.canvas.image import to_integers
 from render.errors import UserError
+from render.export.profile import read_profile
+from render.export.soft_proof import proof
 from render.pages import openseadragon
 from render.pages.zoom_page import ViewerFacts, write_viewer
 from render.source.source import sample_path
 from render.system.paths import file_sha256
 from render.viewer import live_run as live
 from render.viewer.live_run import LiveRun
+from render.viewer.tile_proof import TileProof
 from tests.support import browser
 from tests.support.http_server import answering
 from tests.support.live_run import LiveJob, smooth
@@ -482,6 +486,37 @@ def test_a_box_drawn_on_a_finished_run_becomes_a_command(page: browser.Page, scr
         page.key("t")
         shown(page, "touch-phone")
         assert page.run("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_soft_proof_takes_the_dreams_place_and_goes_again(page: browser.Page, script: bytes, tmp_path: Path) -> None:
+    job = LiveJob(tmp_path / "run", SHAPE)
+    canvas = smooth(*SHAPE)
+    job.save(0, 3, canvas)
+    job.finish()
+    profile = read_profile("cmyk")
+    image = pyvips.Image.new_from_array(to_integers(canvas, 16)).copy(interpretation="rgb16")
+    expected = proof(image, profile, "relative")
+    with served(LiveRun(job.directory, TileProof(profile, "relative")), script) as server:
+        page.open(server.url)
+        page.settled()
+        assert page.run("document.querySelector('#dream-tag').hidden")
+        page.key("1")
+        page.settled()
+        for name, tag, pixels in (
+            ("proof", "soft proof", expected.shown),
+            ("gamut", "beyond the print", expected.warning),
+            ("dream", "dream", canvas),
+        ):
+            with replaced(page):
+                page.key("p")
+            page.settled()
+            assert page.run("document.querySelector('#dream-tag').textContent") == tag
+            assert page.run("document.querySelector('#dream-tag').hidden") == (name == "dream")
+            assert page.run("document.querySelector('#proof').ariaPressed") == str(name != "dream").lower()
+            stage = shown(page, name)
+            part, where = expected_at(pixels.astype(np.float32), corner(page), stage.shape[:2])
+            assert np.median(np.abs(stage[where] - part)) < 4, name
+        assert page.complaints == []
 
 
 def test_a_run_is_compared_with_its_source(page: browser.Page, script: bytes, tmp_path: Path, source: np.ndarray) -> None:

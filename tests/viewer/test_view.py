@@ -20,14 +20,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from render.canvas.image import to_integers
 from render.canvas.store import CanvasStore
 from render.commands.view import view_command
 from render.config.schema import SourceConfig
 from render.errors import DamagedCheckpoint, UserError
+from render.export.profile import read_profile
+from render.export.soft_proof import proof
 from render.farm.checkpoint import Checkpoint
 from render.geometry.geometry import Interval, Rect
 from render.job.targets import preview_path
@@ -36,6 +40,7 @@ from render.viewer import live_run as live
 from render.viewer.live_run import LiveRun, NoTile
 from render.viewer.server import ViewServer, serving
 from render.viewer.shrink import shrink_rect
+from render.viewer.tile_proof import TileProof
 from tests.conftest import ROOT
 from tests.support.http_server import answering
 from tests.support.live_run import LiveJob, smooth, sparse
@@ -115,6 +120,48 @@ def test_every_tile_of_every_level_shows_the_canvas(tmp_path: Path) -> None:
     for beyond in ((11, 0, 0), (10, 3, 0), (10, 0, 3)):
         with pytest.raises(NoTile, match="no such tile"):
             run.tile("dream", status["version"], *beyond)
+
+
+def test_tiles_of_a_soft_proof_are_those_of_the_whole_proof(tmp_path: Path) -> None:
+    canvas = smooth(300, 451)
+    LiveJob(tmp_path / "run", (300, 451)).save(0, 1, canvas)
+    profile = read_profile("cmyk")
+    image = pyvips.Image.new_from_array(to_integers(canvas, 16)).copy(interpretation="rgb16")
+    expected = proof(image, profile, "relative")
+    assert 0.02 < expected.beyond < 0.98
+    run = LiveRun(tmp_path / "run", TileProof(profile, "relative"))
+    status = run.status()
+    assert list(status["images"]) == ["dream", "proof", "gamut"]
+    for column, columns in enumerate((slice(0, 255), slice(253, 451))):
+        for row, rows in enumerate((slice(0, 255), slice(253, 300))):
+            shown = pixels_of(run.tile("proof", status["version"], 9, row, column))
+            assert np.abs(shown - expected.shown[rows, columns]).mean() < 2
+            marked = pixels_of(run.tile("gamut", status["version"], 9, row, column))
+            # JPEG blurs the edges of what is marked.
+            assert np.median(np.abs(marked - expected.warning[rows, columns])) < 4
+
+
+def test_without_a_profile_there_is_no_soft_proof(tmp_path: Path) -> None:
+    LiveJob(tmp_path / "run", (60, 80)).save(0, 1, smooth(60, 80))
+    run = LiveRun(tmp_path / "run")
+    with pytest.raises(NoTile, match="no profile was named"):
+        run.tile("proof", run.status()["version"], 7, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["profile=nothing.icc"], "profile=nothing.icc: No such file or directory (srgb, p3"),
+        (["profile=srgb"], "profile=srgb is what the canvas is in"),
+        (["profile=cmyk", "intent=vivid"], "intent=vivid: must be"),
+        (["intent=perceptual"], "intent= and paper= belong to a soft proof"),
+        (["profile=cmyk", "paper=maybe"], "paper=maybe: must be true or false"),
+    ],
+)
+def test_a_proof_that_cannot_be_shown_is_refused(tmp_path: Path, words: list[str], problem: str) -> None:
+    LiveJob(tmp_path / "run", (60, 80)).save(0, 1, smooth(60, 80))
+    with pytest.raises(UserError, match=re.escape(problem)):
+        view_command([f"run={tmp_path}/run", "open=false", *words])
 
 
 def test_the_source_is_shown_at_the_canvas_size(tmp_path: Path) -> None:

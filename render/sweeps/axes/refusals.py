@@ -41,7 +41,7 @@ def refuse_axis(key: str, groups: Mapping[str, Sequence[str]], where: str, schem
     if section == "sweep":
         raise UserError(f"{where}: {key} is of the sweep itself and has one value; a list is {key}=[A,B]")
     if section in _NEVER_AXES or key in _NEVER_AXES:
-        kind = "picture" if schema is SWEEP else "film"
+        kind = "film" if section == "film" else "picture"
         raise UserError(f"{where}: {key} cannot be an axis, for no {kind} depends on it; give it one value")
     if key == "output.format":
         raise UserError(f"{where}: {key} cannot be an axis; further formats of every picture are output.also=[dzi] or such")

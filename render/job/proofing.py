@@ -85,7 +85,7 @@ def write_proof(request: ProofRequest, say: Say) -> Proof:
     with (
         explain_damage(),
         extended_canvas(canvas, style, "tiff", request.path.parent) as extended,
-        working_image(extended, profile, style.colour, 16) as (picture, space),
+        working_image(extended, style.colour, 16) as (picture, space),
     ):
         shrink = min(1.0, request.side / max(canvas.shape))
         small = picture.image.resize(shrink) if shrink < 1 else picture.image

@@ -21,7 +21,7 @@ from render.export.metadata import Metadata, srgb_profile
 from render.export.panels import cut_panels
 from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, read_profile
-from render.export.proof import MIN_DIFFERENCE
+from render.export.soft_proof import MIN_DIFFERENCE
 from render.export.wide_canvas import WideCanvas, working_space
 from render.geometry.geometry import BAND, Interval, Rect, whole
 from render.source import source as sources

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from render.config.formats import format_of
 from render.errors import UserError
 from render.job.run_record import missing_record_message, read_run
 from render.preflight.inspection import Request, inspect
@@ -19,6 +20,8 @@ from render.terminal.lines import print_lines
 _KEYS = ("file", "tile", "run", "spec", "json")
 #: Beginning of the words that state limits of an order.
 _LIMIT = "spec."
+#: Formats of pictures that can be checked.
+_FORMATS = ("png", "jpeg", "webp", "tiff", "bigtiff")
 
 
 def preflight_command(words: Sequence[str]) -> int:
@@ -52,13 +55,26 @@ def parse(words: Sequence[str]) -> Request:
         directory = user_path(options["run"], "run")
         record = _record(directory)
         if not options.get("file"):
-            options["file"] = str(directory / str(record.get("picture", "")))
-            if not Path(options["file"]).is_file():
-                raise UserError(f"run={directory} has no finished picture: go on with the run, or name one with file=")
+            options["file"] = str(_run_picture(directory, record))
     if not options.get("file"):
         raise UserError("preflight needs a picture: file=PICTURE, or run=DIR for the picture of a run")
     path, is_json = input_path(options["file"], "file"), options.get("json") == "true"
     return Request(path, _tile(options.get("tile")), record, is_json, order)
+
+
+def _run_picture(directory: Path, record: Mapping[str, Any]) -> Path:
+    """Return the first picture of a run that can be checked. Raise `UserError` if there is none."""
+    names = dict.fromkeys((record.get("picture", ""), *record.get("pictures", ())))
+    pictures = [name for name in names if name and (directory / name).exists()]
+    readable = [name for name in pictures if format_of(name) in _FORMATS and (directory / name).is_file()]
+    if not pictures:
+        raise UserError(f"run={directory} has no finished picture: go on with the run, or name one with file=")
+    if not readable:
+        raise UserError(
+            f"run={directory} has only {', '.join(pictures)}, which preflight does not read: make export run={directory} "
+            "output.format=tiff writes a picture that it reads"
+        )
+    return directory / readable[0]
 
 
 def _record(directory: Path) -> Mapping[str, Any]:

@@ -29,6 +29,7 @@ _MAX_AHEAD_GB = 1_000_000
 
 def check_film(job: FilmJob) -> FilmJob:
     """Return the same film. Raise `UserError` for the first invalid value."""
+    _check_output(job)
     check_octaves(validate(still_config(job)))
     film = job.film
     require(film.of in FILM_KINDS, "film.of", film.of, f"must be one of {', '.join(FILM_KINDS)}")
@@ -53,7 +54,6 @@ def check_film(job: FilmJob) -> FilmJob:
     _check_path("film.tour", film.tour)
     _check_flow(film.flow)
     _check_kind(film)
-    _check_output(job)
     return job
 
 
@@ -136,7 +136,9 @@ def _check_output(job: FilmJob) -> None:
             "output.also is for pictures: with film.pictures=keep, make the film again with another film.format, which "
             "dreams nothing anew"
         )
-    if output.panels.width_cm or output.panels.height_cm or output.bleed_mm:
-        raise UserError("output.panels and output.bleed_mm are for prints: drop them for a film")
+    if output.panels.width_cm or output.panels.height_cm or output.bleed_mm or output.marks:
+        raise UserError("output.panels, output.bleed_mm and output.marks are for prints: drop them for a film")
+    if output.iiif_id is not None:
+        raise UserError("output.iiif_id is for IIIF tiles: drop it for a film")
     if output.profile not in (None, "srgb"):
         raise UserError(f"output.profile={output.profile}: films are in BT.709 colours: drop it")

@@ -202,7 +202,12 @@ def _validate_layout(output: OutputConfig) -> None:
         raise UserError("output.marks=true is for PDF: set output.format=pdf or output.also=[pdf]")
     address = output.iiif_id
     is_valid = address is None or re.fullmatch(_WEB_ADDRESS, address) is not None
-    require(is_valid, "output.iiif_id", address, "must be null or an address such as https://example.org/iiif/poster")
+    require(
+        is_valid,
+        "output.iiif_id",
+        address,
+        "must be null or an address such as https://example.org/iiif/poster, without a slash at its end",
+    )
 
 
 def _validate_style(output: OutputConfig) -> None:
@@ -210,7 +215,9 @@ def _validate_style(output: OutputConfig) -> None:
     capable_formats = [name for name, form in FORMATS.items() if output.bits in form.bits]
     form = FORMATS[picture_format(output)]
     fits = output.bits in form.bits or form.directory
-    require(fits, "output.bits", output.bits, f"{form.name} holds 8: take {names_of(capable_formats)}")
+    require(
+        fits, "output.bits", output.bits, f"{form.name} holds 8: set output.bits=8, or take {names_of(capable_formats)}"
+    )
     compressions = FORMATS["tiff"].compressions
     require(
         output.compression in compressions, "output.compression", output.compression, f"must be {names_of(compressions)}"

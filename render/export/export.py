@@ -159,17 +159,31 @@ def styled_image(
     is_dithered = style.dither and bits == 8
     # Colours are converted and dithered from 16 bits, whatever the picture has.
     canvas_bits = bits if profile.is_srgb and not is_dithered else 16
-    with working_image(canvas, profile, style.colour, canvas_bits, random_access=random_access) as (picture, space):
+    with working_image(canvas, style.colour, canvas_bits, profile, random_access=random_access) as (picture, space):
         image = convert(picture.image, profile, 16 if is_dithered else bits, style.intent, space)
         yield replace(picture, image=dithered(image) if is_dithered else image)
 
 
 @contextmanager
 def working_image(
-    canvas: CanvasPixels, profile: Profile, colour: ColourAdjustment, bits: int, *, random_access: bool = False
+    canvas: CanvasPixels,
+    colour: ColourAdjustment,
+    bits: int,
+    target: Profile | None = None,
+    *,
+    random_access: bool = False,
 ) -> Iterator[tuple[CanvasImage, bytes | None]]:
-    """Yield the canvas as an image, to be converted to `profile`, and the profile that it is in; None for sRGB."""
-    space = working_space(profile.icc) if isinstance(canvas, WideCanvas) else None
+    """Yield the canvas as an image, and the profile that it is in; None for sRGB.
+
+    Args:
+        canvas: The canvas.
+        colour: Saturation and contrast.
+        bits: Bits of a channel.
+        target: Profile that the image will be converted to: of a wide canvas, colours beyond it may be cut off already.
+            None to keep all.
+        random_access: True if the image will not be read once from top to bottom.
+    """
+    space = working_space(None if target is None else target.icc) if isinstance(canvas, WideCanvas) else None
 
     def to_space(pixels: Pixels) -> Pixels:
         adjusted = colour(pixels)
@@ -234,21 +248,32 @@ def export_panels(
         UserError: a panel cannot be written.
         DamagedCheckpoint: the canvas cannot be read.
     """
+    with replacing_directory(path, run) as directory:
+        if format_name != "pdf":
+            _write_panels(canvas, directory, format_name, style, panels, layout)
+        map_picture(panels, _thumbnail(canvas, style)).save(directory / "map.png")
+
+
+def _write_panels(
+    canvas: CanvasStore, directory: Path, format_name: str, style: Style, panels: Panels, layout: PrintLayout
+) -> None:
+    """Write every panel into a directory; see `export_panels`."""
     # Random access, because the panels overlap.
     with (
-        extended_canvas(canvas, style, format_name, path.parent) as extended,
+        extended_canvas(canvas, style, format_name, directory) as extended,
         styled_image(extended, style, format_name, random_access=True) as picture,
-        replacing_directory(path, run) as directory,
     ):
-        for panel in () if format_name == "pdf" else panels.panels:
+        for panel in panels.panels:
             rows, columns = panel.rect
             part = picture.image.crop(columns.start, rows.start, columns.size, rows.size)
-            panel_layout = replace(layout, origin=(rows.start, columns.start))
+            panel_layout = replace(layout, origin=(rows.start, columns.start), panel=(rows.size, columns.size))
             settings = {**(style.metadata.settings or {}), LAYOUT_KEY: panel_layout.to_settings()}
             metadata = replace(style.metadata, settings=settings, profile=style.profile.embedded)
-            name = f"{panel.name}{FORMATS[format_name].ending}"
-            write_picture(directory / name, part, format_name, metadata, style.encoding, picture.check)
-        map_picture(panels, _thumbnail(canvas, style)).save(directory / "map.png")
+            panel_path = directory / f"{panel.name}{FORMATS[format_name].ending}"
+            if format_name == "psb":
+                write_psb(panel_path, replace(picture, image=part), metadata)
+            else:
+                write_picture(panel_path, part, format_name, metadata, style.encoding, picture.check)
 
 
 def _thumbnail(canvas: CanvasStore, style: Style) -> np.ndarray:

@@ -9,18 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import pyvips
-
 from render.canvas.image import CanvasImage
-from render.errors import UserError
 from render.export.metadata import Metadata, xml_text
 from render.export.pdf_colour import PrintingCondition, device_space, printing_condition
 from render.export.pdf_images import PlacedImage, write_images
 from render.export.pdf_objects import PdfName, PdfReference, PdfWriter, encoded
 from render.export.pdf_sheets import Box, Sheet
-from render.export.picture import Encoding, unwritable
+from render.export.picture import Encoding, picture_file
 from render.export.profile import Profile
-from render.storage.local import replacing
 
 #: Date of every file, because PDF/X wants one and the same dream must have the same bytes: in XMP and in PDF.
 _XMP_DATE, _PDF_DATE = "2016-01-01T00:00:00Z", "D:20160101000000Z"
@@ -64,15 +60,8 @@ def write_pdf(path: Path, content: PrintFile, *, keep: bool = False) -> None:
         UserError: The file cannot be written.
         DamagedCheckpoint: The canvas cannot be read.
     """
-    try:
-        with replacing(path, keep=keep) as file:
-            _write(PdfWriter(file), content)
-            content.picture.check()
-    except FileExistsError:
-        raise UserError(f"{path} exists by now and is left alone: choose another name, or overwrite=true") from None
-    except (OSError, pyvips.Error) as error:
-        content.picture.check()
-        raise unwritable(path, error, "pdf") from None
+    with picture_file(path, "pdf", content.picture.check, keep=keep) as file:
+        _write(PdfWriter(file), content)
 
 
 def _write(writer: PdfWriter, content: PrintFile) -> None:

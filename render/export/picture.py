@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import pyvips
@@ -75,10 +77,27 @@ def write_picture(
         UserError: the file cannot be written.
     """
     metadata, encoding = metadata or Metadata(), encoding or Encoding()
-    try:
+    with picture_file(path, format_name, check, keep=keep) as file:
         annotated = with_metadata(image, metadata, format_name)
+        in_thread(lambda: _encode(annotated, os.fsencode(file.name), format_name, encoding))
+
+
+@contextmanager
+def picture_file(path: Path, format_name: str, check: Callable[[], None], *, keep: bool = False) -> Iterator[IO[bytes]]:
+    """Yield the file of a picture, which gets its name only when it is complete.
+
+    Args:
+        path: The file.
+        format_name: Format of the picture.
+        check: Function that is called before the file gets its name, and after an error, and may raise.
+        keep: True to raise `UserError` instead of replacing an existing file.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
         with replacing(path, keep=keep) as file:
-            in_thread(lambda: _encode(annotated, os.fsencode(file.name), format_name, encoding))
+            yield file
             check()
     except FileExistsError:
         raise UserError(f"{path} exists by now and is left alone: choose another name, or overwrite=true") from None

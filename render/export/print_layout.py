@@ -3,7 +3,7 @@
 An export stores this in the picture's settings under `print`, so that the borders can be found when the file is checked:
 
     {"canvas": [rows, columns], "tiles": [rows, columns], "blocks": [down, across], "origin": [row, column],
-     "bleed_px": px, "trim": [rows, columns]}
+     "panel": [rows, columns], "bleed_px": px, "trim": [rows, columns]}
 """
 
 from __future__ import annotations
@@ -33,21 +33,23 @@ class PrintLayout:
         canvas: (rows, columns) px of the canvas.
         tiles: (rows, columns) px of a tile's core at the last octave.
         blocks: Number of blocks (down, across).
-        origin: (row, column) of the canvas pixel that is the picture's first; not (0, 0) in a panel.
+        origin: (row, column) of the canvas pixel that is the picture's first.
+        panel: (rows, columns) px of the picture, if it is a panel of the print.
         bleed_px: Bleed on every side of `trim`, px.
-        trim: (rows, columns) px of the picture without its bleed.
+        trim: (rows, columns) px of the whole print without its bleed.
     """
 
     canvas: Shape | None = None
     tiles: Shape | None = None
     blocks: Shape | None = None
     origin: Shape = (0, 0)
+    panel: Shape | None = None
     bleed_px: int | None = None
     trim: Shape | None = None
 
     def to_settings(self) -> dict[str, Any]:
         """Return the layout as plain data for JSON, without unknown values."""
-        shapes = {name: getattr(self, name) for name in ("canvas", "tiles", "blocks", "origin", "trim")}
+        shapes = {name: getattr(self, name) for name in ("canvas", "tiles", "blocks", "origin", "panel", "trim")}
         plain: dict[str, Any] = {name: list(shape) for name, shape in shapes.items() if shape is not None}
         return plain if self.bleed_px is None else plain | {"bleed_px": self.bleed_px}
 
@@ -63,6 +65,7 @@ class PrintLayout:
             tiles=_shape(layout.get("tiles")),
             blocks=_blocks(layout.get("blocks")),
             origin=_shape(layout.get("origin"), least=0) or (0, 0),
+            panel=_shape(layout.get("panel")),
             bleed_px=bleed if type(bleed) is int and 0 <= bleed <= MAX_SIDE_PX else None,
             trim=_shape(layout.get("trim")),
         )
@@ -89,7 +92,9 @@ class PrintLayout:
         """
         if self.canvas is None:
             return True
-        if self.origin == (0, 0) and self.trim != shape:
+        if self.panel is not None and self.panel != shape:
+            return False
+        if self.origin == (0, 0) and shape not in (self.panel, self.trim):
             return self.canvas == shape
         return all(start + side <= length for start, side, length in zip(self.origin, shape, self.canvas, strict=True))
 

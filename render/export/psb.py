@@ -18,13 +18,11 @@ import pyvips
 from numpy.typing import NDArray
 
 from render.canvas.image import CanvasImage
-from render.errors import UserError
 from render.export.metadata import Metadata
 from render.export.panorama import panorama_properties
-from render.export.picture import unwritable
+from render.export.picture import picture_file
 from render.export.xmp_search import PHOTOSHOP_MAGIC, XMP_RESOURCE
 from render.geometry.geometry import Rect, whole
-from render.storage.local import replacing
 from render.system import interrupts
 from render.system.watched import in_thread
 
@@ -53,16 +51,9 @@ def write_psb(path: Path, picture: CanvasImage, metadata: Metadata, *, keep: boo
         UserError: The file cannot be written.
         DamagedCheckpoint: The canvas cannot be read.
     """
-    try:
-        with replacing(path, keep=keep) as file:
-            file.write(_head(picture.image, metadata))
-            _write_channels(file, picture)
-            picture.check()
-    except FileExistsError:
-        raise UserError(f"{path} exists by now and is left alone: choose another name, or overwrite=true") from None
-    except (OSError, pyvips.Error) as error:
-        picture.check()
-        raise unwritable(path, error, "psb") from None
+    with picture_file(path, "psb", picture.check, keep=keep) as file:
+        file.write(_head(picture.image, metadata))
+        _write_channels(file, picture)
 
 
 def _head(image: pyvips.Image, metadata: Metadata) -> bytes:

@@ -103,13 +103,13 @@ def _light_table(space: ColourSpace, channel: int) -> NDArray[np.float64]:
     return np.maximum.accumulate(space.light(np.linspace(0.0, 1.0, _TABLE_LENGTH), channel))
 
 
-def working_space(profile: bytes) -> WorkingSpace:
-    """Return the space in which an extended canvas is written for a profile.
+def working_space(profile: bytes | None) -> WorkingSpace:
+    """Return the space in which an extended canvas is written for a profile; None for no certain one.
 
     It is that of the profile, if primaries and curves describe it. Otherwise it is one that surrounds the colours of all
     surfaces, from which a colour engine converts; its profile is written into no picture.
     """
-    space = read_matrix_profile(profile)
-    if space is not None:
+    space = None if profile is None else read_matrix_profile(profile)
+    if profile is not None and space is not None:
         return WorkingSpace(profile, space)
     return WorkingSpace(matrix_profile("working space", _ROMM, _GAMMA), ColourSpace("ROMM", (gamma_curve(_GAMMA),), _ROMM))

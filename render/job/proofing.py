@@ -13,7 +13,7 @@ from render.export.profile import Profile, read_profile
 from render.export.soft_proof import Proof, proof
 from render.job.colour_reference import open_reference
 from render.job.pictures import Say, explain_damage, measure_colours, say_of_colours, style_of
-from render.job.reexport import exported_config, refuse_unknown_match, whole_record
+from render.job.reexport import exported_config, refuse_unknown_match, unfinished_text, whole_record
 from render.job.run_directory import RunDirectory
 from render.job.wide_pictures import find_wide_source
 from render.storage.url import Place
@@ -79,13 +79,16 @@ def write_proof(request: ProofRequest, say: Say) -> Proof:
     directory = RunDirectory(config, record.get("identity", {}), record["digest"])
     with explain_damage():
         canvas = directory.canvas()
+    newest = directory.newest()
+    if record["status"] != "finished" and newest is not None:
+        say(unfinished_text(newest))
     say_of_colours(config, search, say)
     style = style_of(config, profile, record, reference, search.source)
     style = measure_colours(replace(style, intent=request.intent), directory.targets, canvas, config, say, reference)
     with (
         explain_damage(),
         extended_canvas(canvas, style, "tiff", request.path.parent) as extended,
-        working_image(extended, profile, style.colour, 16) as (picture, space),
+        working_image(extended, style.colour, 16) as (picture, space),
     ):
         shrink = min(1.0, request.side / max(canvas.shape))
         small = picture.image.resize(shrink) if shrink < 1 else picture.image

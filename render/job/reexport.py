@@ -34,6 +34,7 @@ from render.errors import UserError
 from render.export.export import Style
 from render.export.metadata import read_settings
 from render.export.profile import BUILT_IN, Profile
+from render.farm.checkpoint import Checkpoint
 from render.geometry.units import MM_PER_INCH
 from render.job.colour_reference import ColourReference, open_reference
 from render.job.copies import Copies, picture_sha256
@@ -187,10 +188,15 @@ def _name_unfinished(directory: RunDirectory, config: Config, record: Mapping[st
     """Name the pictures of an unfinished run by octave and step; return its record there."""
     newest = directory.newest()
     assert newest is not None
-    say(f"not finished: as saved at octave {newest.octave + 1}, step {newest.steps}")
+    say(unfinished_text(newest))
     name = f"{config.name}-octave-{newest.octave + 1}-step-{newest.steps}"
     directory.pictures.targets = targets(directory.path, name, config.output)
     return record_at_octave(record, newest.octave)
+
+
+def unfinished_text(newest: Checkpoint) -> str:
+    """Return a line about the canvas of a run that is not finished."""
+    return f"not finished: as saved at octave {newest.octave + 1}, step {newest.steps}"
 
 
 def _refuse_sizes(targets: Iterable[Target], canvas: CanvasStore, config: Config, profile: Profile) -> None:

@@ -93,6 +93,8 @@ class RunPictures:
         entry = entries.get(target.path.name)
         if entry is None or style not in (None, entry["style"]):
             return False
+        if style is not None and target.panels and entry.get("form", target.form) != target.form:
+            return False
         return self._home.has_recorded_picture(target.path.name, entry)
 
     def continue_record(self) -> None:
@@ -122,6 +124,9 @@ class RunPictures:
         """Store and record a picture that has been written to its path."""
         name, entries = target.path.name, self._recorder.record.get("pictures", {})
         entry: dict[str, Any] = {"sha256": picture_sha256(target.path), "style": style}
+        if target.panels:
+            # Panels of all formats have the same name.
+            entry["form"] = target.form
         if self._home.is_remote:
             # If the run is killed while sending, its next start knows the partial picture as its own.
             self._recorder.save(pictures={**entries, name: {**entry, "style": "", "sending": True}})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -213,8 +213,8 @@ def _layout(request: Request, settings: Mapping[str, Any], shape: tuple[int, int
     if request.record is not None and layout.tiles is None:
         layout = PrintLayout.from_record(request.record)
     if request.tile is not None:
-        layout = PrintLayout(tiles=request.tile, origin=layout.origin, bleed_px=layout.bleed_px, trim=layout.trim)
-    without_tiles = PrintLayout(bleed_px=layout.bleed_px, trim=layout.trim)
+        layout = replace(layout, canvas=None, tiles=request.tile, blocks=None)
+    without_tiles = replace(layout, canvas=None, tiles=None, blocks=None, origin=(0, 0))
     if layout.tiles is None:
         return without_tiles, "borders not known: say tile=PX, or run=DIR of the run that made it"
     if not layout.lies_on_canvas(shape):

@@ -67,7 +67,7 @@ def _size_faults(report: Report, order: PrintOrder) -> Iterator[Fault]:
     if sides[0] is not None and sides[1] is not None:
         yield from _shape_faults(report, order, (sides[0], sides[1]))
     if report.size_cm is not None and not _has_size(report.size_cm, sides):
-        text = f"its size is {_size_text(report.size_cm)} as it states its dpi, ordered is {_ordered_text(order)}"
+        text = f"at its stated dpi it is {_size_text(report.size_cm)}, ordered is {_ordered_text(order)}"
         hint = (
             ": it has no bleed" if order.bleed_mm and _has_size(report.size_cm, (order.width_cm, order.height_cm)) else ""
         )

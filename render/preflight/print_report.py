@@ -188,13 +188,14 @@ def _bleed(report: Report) -> str:
         return "not stated"
     if bleed == 0:
         return "none"
+    around = "around the whole print" if report.layout.panel is not None else "on every side"
     if trim is None:
         trim = report.shape[0] - 2 * bleed, report.shape[1] - 2 * bleed
     if report.header.dpi is None:
-        return f"{bleed} px on every side, trimmed to {trim[1]:,} x {trim[0]:,} px"
+        return f"{bleed} px {around}, trimmed to {trim[1]:,} x {trim[0]:,} px"
     across, down = report.header.dpi
     size = _size((trim[1] / across * CM_PER_INCH, trim[0] / down * CM_PER_INCH))
-    return f"{10 * CM_PER_INCH * bleed / across:.1f} mm ({bleed} px) on every side, trimmed to {size}"
+    return f"{10 * CM_PER_INCH * bleed / across:.1f} mm ({bleed} px) {around}, trimmed to {size}"
 
 
 def _seams(seams: Seams | None, note: str | None, layout: PrintLayout) -> str:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyvips
@@ -23,6 +22,7 @@ from render.source.photo import PhotoSource, damaged_picture, open_picture
 from render.source.pyramid import PyramidSource
 from render.source.source import MAX_IN_MEMORY_PX, Source, open_source
 from render.source.streaming import ShrunkPicture, open_shrunk
+from render.storage.local import temporary_directory
 from render.storage.url import Place
 
 #: No difference: nothing is beyond sRGB around the picture.
@@ -64,13 +64,13 @@ class WideSource:
         """Yield the source for a canvas of `shape` px. Files of a large one lie in `directory` meanwhile.
 
         Raises:
-            UserError: the file is damaged or has changed.
+            UserError: the file is damaged or has changed, or `directory` cannot be written to.
         """
-        with TemporaryDirectory(prefix=".wide-", dir=directory) as levels:
-            source = open_source(str(self.path), 0, self.config).laid_out(self.window, Path(levels) / "srgb")
+        with temporary_directory(directory) as levels:
+            source = open_source(str(self.path), 0, self.config).laid_out(self.window, levels / "srgb")
             if source.sha256 != self.sha256:
                 raise UserError(f"image {str(self.path)!r} has changed since the run began: restore it, or start over")
-            beyond = self._beyond(Path(levels) / "beyond")
+            beyond = self._beyond(levels / "beyond")
             source.prepare(shape)
             beyond.prepare(shape)
 

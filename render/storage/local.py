@@ -186,6 +186,26 @@ def temporary_name() -> str:
     return f".render-{os.getpid()}-{secrets.token_hex(4)}"
 
 
+@contextmanager
+def temporary_directory(parent: Path) -> Iterator[Path]:
+    """Yield a new directory in `parent`, which is made if need be; it is removed afterwards.
+
+    If this process is killed, `remove_abandoned` removes it. Raise `UserError` if it cannot be made.
+    """
+    directory = parent / temporary_name()
+    try:
+        directory.mkdir(parents=True)
+        (directory / UNFINISHED).touch()
+    except OSError as error:
+        raise UserError(
+            f"{parent} cannot be written to ({error.strerror}): choose another output.path or output.dir"
+        ) from None
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def refuse_links(directory: Path, *names: str) -> None:
     """Raise `UserError` if one of `names` in a directory, or a parent of it there, is a link.
 

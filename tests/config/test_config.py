@@ -679,7 +679,11 @@ def test_a_bad_width_in_centimetres_or_inches_is_refused(key: str, value: str) -
         (["output.marks=true", "output.also=[tiff]"], ["output.marks=true", "output.format=pdf"]),
         (["output.format=png", "output.path=a.jpg"], ["output.format=png", "output.path=a.jpg"]),
         (["output.format=webp", "output.path=a.PNG"], ["disagree"]),
-        (["output.format=jpeg", "output.bits=16"], ["output.bits=16", "png, tiff, bigtiff, pdf or psb"]),
+        (
+            ["output.format=jpeg", "output.bits=16"],
+            ["output.bits=16", "set output.bits=8", "png, tiff, bigtiff, pdf or psb"],
+        ),
+        (["output.iiif_id=https://example.org/iiif/poster/"], ["output.iiif_id", "without a slash at its end"]),
         (["output.format=tiff", "output.bits=16", "output.compression=jpeg"], ["compression", "8 bits"]),
         (["farm.worker.num_gpus=1", "farm.worker.resources={TPU: 4}"], ["num_gpus=1", "resources.TPU=4", "one kind"]),
         (["output.panels.width_cm=10"], ["output.panels", "output.dpi"]),

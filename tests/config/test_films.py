@@ -83,6 +83,8 @@ def test_every_command_at_the_head_of_a_film_composes(root: str) -> None:
         (["output.format=png"], "film.format"),
         (["output.also=[dzi]"], "output.also"),
         (["output.profile=cmyk"], "BT.709"),
+        (["output.marks=true"], "output.marks are for prints: drop them for a film"),
+        (["output.iiif_id=https://example.org/iiif"], "output.iiif_id is for IIIF tiles"),
         (["film.keep=0"], "film.keep=0"),
         (["film.octaves.scale=1"], "film.octaves.scale=1.0: must be above 1"),
         (["film.octaves.scale=nan"], "film.octaves.scale=nan: must be above 1"),

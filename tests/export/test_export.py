@@ -404,6 +404,7 @@ def test_a_run_that_is_not_finished_is_exported_under_a_name_that_says_so(comman
     assert result.out.strip().splitlines()[-1] == "run/preview-octave-1-step-1.webp"
     command("export", "run=run", "output.format=webp").refused("preview-octave-1-step-1.webp", "overwrite=true")
     assert command("export", "run=run", "output.format=webp", "overwrite=true").code == 0
+    assert "not finished: as saved at octave 1, step 1" in command("proof", "run=run", "profile=cmyk").out
 
 
 def test_bad_words_to_export(command, tmp_path: Path) -> None:

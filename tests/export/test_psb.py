@@ -18,6 +18,7 @@ from render.export.export import Style, export
 from render.export.metadata import Metadata, read_settings
 from render.export.picture import Encoding
 from render.export.profile import read_profile
+from render.storage.markers import MARKER
 from tests.conftest import TINY
 from tests.export.test_export import SETTINGS, SHAPE, smooth, stored
 from tests.export.test_pdf import grey_profile
@@ -120,3 +121,16 @@ def test_a_document_is_exported_as_typed(command, tmp_path: Path) -> None:
     shown = np.asarray(document.composite().convert("RGB"))
     assert np.abs(shown.astype(float) - png).max() <= 1
     assert to_integers(png.astype(np.float32), 8).shape == png.shape
+
+
+def test_panels_are_documents_and_other_formats_replace_them(command, tmp_path: Path) -> None:
+    words = ("output.dpi=100", "output.panels.width_cm=1", "output.panels.overlap_mm=2")
+    assert command(*TINY, *words, "output.format=pdf", "output.dir=run").code == 0
+    panels = tmp_path / "run" / "preview-panels"
+    assert {path.name for path in panels.iterdir()} == {MARKER, "map.png"}
+    assert command("export", "run=run", *words[1:], "output.format=psb").code == 0
+    assert {path.name for path in panels.iterdir()} == {MARKER, "map.png", "A1.psb", "A2.psb", "A3.psb"}
+    print_image = np.asarray(PSDImage.open(tmp_path / "run" / "preview.psb").composite())
+    first = PSDImage.open(panels / "A1.psb")
+    np.testing.assert_array_equal(np.asarray(first.composite()), print_image[:, : first.width])
+    assert "writing" not in command("export", "run=run", *words[1:], "output.format=psb").err

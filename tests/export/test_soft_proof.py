@@ -30,7 +30,7 @@ def pixels() -> np.ndarray:
 
 def proven(pixels: np.ndarray, directory: Path, **options: bool) -> Proof:
     press = read_profile("cmyk")
-    with working_image(stored(directory / "a", pixels), press, lambda part: part, 16) as (picture, space):
+    with working_image(stored(directory / "a", pixels), lambda part: part, 16) as (picture, space):
         return proof(picture.image, press, "relative", space, **options)
 
 
@@ -53,7 +53,7 @@ def test_the_papers_white_is_shown_on_request(pixels: np.ndarray, tmp_path: Path
 def test_every_colour_of_srgb_is_one_of_p3(tmp_path: Path) -> None:
     cube = np.stack(np.meshgrid(*[np.linspace(0, 255, 12)] * 3), -1).reshape(48, 36, 3).astype(np.float32)
     profile = read_profile("p3")
-    with working_image(stored(tmp_path / "a", cube), profile, lambda part: part, 16) as (picture, space):
+    with working_image(stored(tmp_path / "a", cube), lambda part: part, 16) as (picture, space):
         result = proof(picture.image, profile, "relative", space)
     assert result.beyond == 0
     assert np.abs(result.shown - cube).max() < 3
@@ -77,7 +77,7 @@ def test_the_command_writes_both_pictures_and_replaces_none(command, tmp_path: P
         (("run=run",), "proof needs a run and a profile"),
         (("run=run", "profile=srgb", "to=a.png"), "profile=srgb is what the canvas is in"),
         (("run=run", "profile=link.icc", "to=a.png"), "profile=link.icc is a device link"),
-        (("run=run", "profile=nothing.icc", "to=a.png"), "No such file"),
+        (("run=run", "profile=nothing.icc", "to=a.png"), "render: profile=nothing.icc: No such file"),
         (("run=nothing", "profile=p3", "to=a.png"), "there is no run"),
         (("run=run", "profile=p3", "intent=best"), "intent=best: must be perceptual, relative or absolute"),
         (("run=run", "profile=p3", "width=0"), "width=0: must be from 1"),

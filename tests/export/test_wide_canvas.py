@@ -21,6 +21,7 @@ from render.export.metadata import Metadata, srgb_profile
 from render.export.panels import cut_panels
 from render.export.print_layout import PrintLayout
 from render.export.profile import Profile, read_profile
+from render.export.soft_proof import MIN_DIFFERENCE
 from render.export.wide_canvas import WideCanvas, working_space
 from render.geometry.geometry import BAND, Interval, Rect, whole
 from render.source import source as sources
@@ -30,6 +31,7 @@ from render.source.matrix_profile import matrix_profile
 from render.source.photo import read_photo
 from render.source.source import open_source
 from render.source.wide_source import OpenedWideSource, wide_source
+from render.storage.local import remove_abandoned, temporary_directory
 from tests.conftest import TINY
 from tests.export.test_colour import written
 from tests.export.test_export import SHAPE, smooth, stored
@@ -279,3 +281,38 @@ def test_a_source_that_is_gone_is_said_and_no_picture_is_replaced(command, tmp_p
     done = command("export", "run=run", "output.path=p3.png", "output.profile=p3")
     assert "the image wide.png is gone or has changed" in done.out
     assert (tmp_path / "p3.png").exists()
+
+
+def test_a_proof_marks_colours_of_the_source_that_a_smaller_space_lacks(command, tmp_path: Path) -> None:
+    """Adobe RGB has primaries and curves, to which a canvas could be cut off before anything is compared."""
+    saved(tmp_path / "wide.png", strip(), rgb_profile("prophoto"))
+    for name in ("prophoto", "adobe"):
+        (tmp_path / f"{name}.icc").write_bytes(rgb_profile(name))
+    assert command(*TINY, *UNDREAMED).code == 0
+    image = pyvips.Image.new_from_file(str(tmp_path / "wide.png"))
+    before = image.icc_import(embedded=True, pcs="lab", intent="relative")
+    adobe = image.icc_transform(str(tmp_path / "adobe.icc"), embedded=True, intent="relative", depth=16)
+    lost = before.dE00(adobe.icc_import(embedded=True, pcs="lab", intent="relative")).numpy() > MIN_DIFFERENCE
+    done = command("proof", "run=run", "profile=adobe.icc")
+    share = float(done.out.partition(" %")[0].split()[-1]) / 100
+    assert share == pytest.approx(lost.mean(), abs=0.03)
+    assert share > 0.1
+    done = command("proof", "run=run", "profile=prophoto.icc", "to=own.png")
+    assert "0.0 % of the picture has colours that prophoto.icc lacks" in done.out
+
+
+def test_a_wide_picture_goes_into_a_directory_that_is_not_there_yet(command, tmp_path: Path) -> None:
+    saved(tmp_path / "wide.png", strip(), rgb_profile("adobe"))
+    assert command(*TINY, *UNDREAMED).code == 0
+    done = command("export", "run=run", "output.path=new/deep/p3.png", "output.profile=p3")
+    assert done.code == 0, done.err
+    assert [path.name for path in (tmp_path / "new" / "deep").iterdir()] == ["p3.png"]
+    command("export", "run=run", "output.path=/proc/new/p3.png", "output.profile=p3").refused("/proc/new", "output.path")
+
+
+def test_what_a_killed_export_of_a_large_wide_source_leaves_is_removed_later(tmp_path: Path) -> None:
+    with temporary_directory(tmp_path / "run") as levels:
+        # As another process would have named it that is gone.
+        abandoned = levels.rename(levels.with_name(".render-999999999-0123abcd"))
+    remove_abandoned(tmp_path / "run")
+    assert not abandoned.exists()

@@ -159,5 +159,7 @@ def test_the_exit_code_says_whether_a_file_is_as_ordered(command: Any, tmp_path:
     assert report["order"] | {"spec": "swop-tac300", "tac": 300, "met": False} == report["order"]
     assert [fault["kind"] for fault in report["faults"]] == ["ink"]
     assert 0.06 < report["ink"]["over_tac"] < 0.07
+    other_size = command("preflight", "file=good.tif", "spec.width_cm=1234")
+    assert re.search(r"warning      at its stated dpi it is [\d.]+ x [\d.]+ cm, ordered is 1234.0 cm wide", other_size.out)
     command("plan", "spec=fogra39-tac300").refused("unknown config key 'spec'")
     command("preflight", "file=good.tif", "spec=none-such").refused("there is no spec", "fogra39-tac300")

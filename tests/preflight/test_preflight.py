@@ -153,6 +153,20 @@ def test_a_panel_knows_where_it_was_cut_out(tmp_path: Path) -> None:
         assert report.seams.are_present == has_seams
 
 
+def test_the_first_panel_is_one_although_it_begins_where_the_print_does(tmp_path: Path) -> None:
+    pixels = to_integers(stepped(texture(3), 6), 8)[:400, :500]
+    layout = PrintLayout(canvas=(600, 720), tiles=(TILE, TILE), panel=(400, 500), bleed_px=18, trim=(564, 684))
+    write(tmp_path / "panel.png", pixels, "png", {"print": layout.to_settings()})
+    report = inspect(Request(tmp_path / "panel.png"))
+    assert report.seams is not None
+    assert report.seams.are_present
+    assert any(
+        "(18 px) around the whole print" in line or "18 px around the whole print" in line for line in report_lines(report)
+    )
+    write(tmp_path / "cut.png", pixels[:300], "png", {"print": layout.to_settings()})
+    assert "resized or cut" in str(inspect(Request(tmp_path / "cut.png")).seams_note)
+
+
 def test_a_resized_picture_is_not_measured(tmp_path: Path) -> None:
     layout = PrintLayout(canvas=(600, 840), tiles=(96, 96))
     write(tmp_path / "a.png", PIXELS, "png", {"print": layout.to_settings()})
@@ -320,6 +334,13 @@ def test_the_picture_of_a_run(command: Any, tmp_path: Path) -> None:
     machine = command("preflight", "run=run", "json=true")
     assert json.loads(machine.out)["width"] == 96
     command("preflight", "file=gone.png").refused("gone.png")
+
+
+def test_a_run_whose_picture_is_no_picture_file_is_checked_by_another_one(command: Any, tmp_path: Path) -> None:
+    assert command("render", *TINY, "output.format=pdf", "output.also=[dzi]", "output.dir=run", "quiet=true").code == 0
+    command("preflight", "run=run").refused("preview.pdf", "preview-zoom", "make export run=run output.format=tiff")
+    assert command("export", "run=run", "output.format=tiff").code == 0
+    assert command("preflight", "run=run").out.startswith("file         run/preview.tif")
 
 
 @pytest.mark.slow

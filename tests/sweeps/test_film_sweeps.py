@@ -18,6 +18,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from render.config.compose import FILM, load
+from render.config.schema import picture_height, picture_width
 from render.sweeps.axes.parsing import parse_sweep
 from render.sweeps.axes.points import expand
 from render.sweeps.breeding.generation import define_sweep
@@ -260,6 +262,18 @@ def test_favourites_are_made_larger_and_bred_as_films(tmp_path: Path, monkeypatc
     zooms = {child.config.film.zoom for child in children if child.config is not None}  # type: ignore[attr-defined]
     assert len(zooms) > 1
     assert all(0.8 <= zoom <= 1.6 for zoom in zooms)
+
+
+@pytest.mark.parametrize(
+    "height", [("output.height=32",), ("output.height_cm=1.02", "output.dpi=80"), ("output.height_in=0.4", "output.dpi=80")]
+)
+def test_a_larger_film_has_its_aspect_whatever_sets_its_height(height: tuple[str, ...]) -> None:
+    shown = exhibition((*SHORT, *height, AXES[0], "objective.terms=[mixed0]"))
+    commands = shown.points[0].poster_command, shown.favourites_command
+    for root, *words in (shlex.split(command)[2:] for command in commands):
+        size_words = [word for word in words if not word.startswith("sweep.points=")]
+        larger = load(FILM, root.removeprefix("conf="), size_words).job()
+        assert (picture_width(larger.output), picture_height(larger.output)) == (1280, 640), words
 
 
 def mapping(words: tuple[str, ...]) -> dict[str, str]:

@@ -19,9 +19,11 @@ FAVOURITES = "ratings.yaml"
 
 #: Root config of a print.
 _PRINT_CONFIG = "poster"
+#: Keys that say how large a picture or film is.
+SIZE_KEYS = ("output.width", "output.width_cm", "output.width_in", "output.height", "output.height_cm", "output.height_in",
+             "output.dpi")  # fmt: skip
 #: Keys that a print sets itself: name, size and tiles. None of them changes the dreamed content.
-_PRINT_KEYS = ("name", "output.width", "output.width_cm", "output.width_in", "output.height", "output.height_cm",
-               "output.height_in", "output.dpi", "tiles.size", "tiles.parallel", "octaves.count")  # fmt: skip
+_PRINT_KEYS = ("name", *SIZE_KEYS, "tiles.size", "tiles.parallel", "octaves.count")
 
 
 def sweep_command(root: str, words: Sequence[str]) -> str:

@@ -287,6 +287,14 @@ def test_the_file_of_ratings_is_opened_again_and_bred_from(
     assert opened(page, file) == "ratings.yaml: 4 ratings read, nothing changed here"
 
 
+def test_a_point_that_failed_is_rated_and_not_bred_from(page: browser.Page, tmp_path: Path) -> None:
+    for number in (0, FAILED):
+        rate(page, number, "5")
+    content = yaml.safe_load(saved(page, tmp_path / "downloads").read_text())
+    assert [len(content[part]) for part in ("points", "prints", "ratings")] == [1, 1, 2]
+    assert content["points"][0]["objective.terms"] == "[mixed3]"
+
+
 def edited(file: Path, directory: Path, **changes: Any) -> Path:
     """Return a copy of a file of ratings whose first rating has changed."""
     lines = file.read_text().splitlines()

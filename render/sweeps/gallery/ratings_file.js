@@ -13,7 +13,8 @@ function ratingsText({ title, identity, favourites: origin }, ratings) {
     const equals = word.indexOf("=");
     return `${key(word.slice(0, equals))}: ${quoted(word.slice(equals + 1))}`;
   }).join(", ");
-  const chosen = ratings.numbers(isChosen);
+  // Nobody has seen a point that failed, and one that cannot be rendered would have the file refused as a whole.
+  const chosen = ratings.numbers(isChosen).filter((number) => ratings.points[number].state !== "failed");
   // Points that differ only in size give one print.
   const list = (field) => [...new Set(chosen.map((number) => mapping(ratings.points[number][field])))];
   const points = list("words"), { version, generation, shared, ranges } = origin;

@@ -142,6 +142,16 @@ def test_the_large_view_plays_the_film(shown: tuple[browser.Page, str]) -> None:
     page.until(f"{film}.src.includes('1%20%231')")
 
 
+def test_downloads_speak_of_films(shown: tuple[browser.Page, str]) -> None:
+    page, _ = shown
+    page.do("document.querySelector('#take-open').click()")
+    page.do("document.querySelector('#take-which').value = 'shown'")
+    page.do("document.querySelector('#take-which').dispatchEvent(new Event('change'))")
+    assert page.run("document.querySelector('#take-count').textContent") == "4 films"
+    assert "picture" not in page.run("document.querySelector('#take').innerText")
+    assert page.run("document.querySelector('#take-open').title") == "Download films (D)"
+
+
 def test_films_are_compared_side_by_side(shown: tuple[browser.Page, str]) -> None:
     page, motion = shown
     for number in (0, 2):

@@ -1,14 +1,14 @@
 /** Return a text as a file name that every system takes. */
 const safeName = (text) => text.replace(/[\/\\:*?"<>|\u0000-\u001f]/g, "_");
 
-/** Dialog that downloads the pictures of several points: as one ZIP file, one by one, or as a list for other programs. */
+/** Dialog that downloads the pictures or films of several points: as one ZIP file, one by one, or as a list for other programs. */
 class Download {
   /**
-   * `elements` are those of the dialog, `title` is the sweep's. `choices` maps names of choices to functions that return
+   * `elements` are those of the dialog, `title` is the sweep's, and `kind` is "picture" or "film". `choices` maps names of choices to functions that return
    * numbers of points; `label` names a point.
    */
-  constructor(elements, { title, points }, choices, label) {
-    [this.elements, this.title, this.points, this.choices, this.label] = [elements, title, points, choices, label];
+  constructor(elements, { title, points, kind }, choices, label) {
+    [this.elements, this.title, this.points, this.kind, this.choices, this.label] = [elements, title, points, kind, choices, label];
     this.isOnDisk = location.protocol === "file:";
     const { dialog, which, zip, list, folder } = elements;
     which.onchange = () => this.show();
@@ -18,7 +18,7 @@ class Download {
     dialog.addEventListener("close", () => { this.running = null; });
     elements.how.textContent = this.isOnDisk
       ? `A page on a disk may not read the files beside it. To save them, the browser asks for the folder ${title}: choose it. Nothing is sent anywhere.`
-      : "The pictures are fetched from this server, one after another.";
+      : `The ${kind}s are fetched from this server, one after another.`;
   }
 
   /**
@@ -45,9 +45,9 @@ class Download {
 
   show() {
     const { links, count, zip, list } = this.elements, files = this.files(), folders = files.filter(({ isFolder }) => isFolder).length;
-    const nothing = this.choices[this.elements.which.value]().length ? "None of these points has a picture yet." : "No point is chosen: give points 4 stars or more, or make them favourites.";
-    count.textContent = files.length ? `${files.length.toLocaleString("en")} picture${files.length === 1 ? "" : "s"}${folders ? `; ${folders} of them are folders, of which the ZIP file has a smaller picture, the list the whole` : ""}` : nothing;
-    zip.textContent = files.length === 1 ? "Save the picture" : "One ZIP file";
+    const nothing = this.choices[this.elements.which.value]().length ? `None of these points has a ${this.kind} yet.` : "No point is chosen: give points 4 stars or more, or make them favourites.";
+    count.textContent = files.length ? `${files.length.toLocaleString("en")} ${this.kind}${files.length === 1 ? "" : "s"}${folders ? `; ${folders} of them are folders, of which the ZIP file has a smaller picture, the list the whole` : ""}` : nothing;
+    zip.textContent = files.length === 1 ? `Save the ${this.kind}` : "One ZIP file";
     zip.disabled = list.disabled = !files.length;
     links.replaceChildren(...files.map(({ number, name, address, path }) => {
       const line = document.createElement("li"), link = document.createElement("a");
@@ -102,7 +102,7 @@ class Download {
         if (this.running !== attempt) return;
         saveFile(`${safeName(this.title).slice(0, 80)}.zip`, content, "application/zip");
       }
-      count.textContent = `${files.length.toLocaleString("en")} picture${files.length === 1 ? " is" : "s are"} saved`;
+      count.textContent = `${files.length.toLocaleString("en")} ${this.kind}${files.length === 1 ? " is" : "s are"} saved`;
     } catch (error) {
       count.textContent = `Nothing was saved: ${error.message}`;
     } finally {

@@ -45,6 +45,7 @@ def gallery_html(exhibition: Exhibition) -> str:
     names = axis_names(exhibition.axes)
     values = {
         "title": html.escape(exhibition.title),
+        "kind": _kind(exhibition),
         "count": _count_text(exhibition.points),
         "aspect": f"{_aspect(exhibition.points):.4f}",
         "cells": "\n".join(_cell(shown, point_label(exhibition.axes, shown.value_indices)) for shown in exhibition.points),
@@ -53,6 +54,11 @@ def gallery_html(exhibition: Exhibition) -> str:
         "data": script_json(_data(exhibition, names)),
     }
     return fill(Path(__file__).with_name("gallery.html"), values)
+
+
+def _kind(exhibition: Exhibition) -> str:
+    """Return what every point is, as the page's words name it."""
+    return "film" if exhibition.has_films else "picture"
 
 
 def _count_text(points: tuple[ShownPoint, ...]) -> str:
@@ -95,6 +101,7 @@ def _data(exhibition: Exhibition, names: list[str]) -> dict[str, Any]:
     identity = hashlib.sha256(encoded(keys_text)).hexdigest()[:16]
     return {
         "title": exhibition.title,
+        "kind": _kind(exhibition),
         "identity": identity,
         # Pages of earlier versions stored favourites alone.
         "storage": {"ratings": f"ratings of {identity}", "favourites": f"favourites of {identity}"},

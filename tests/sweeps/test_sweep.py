@@ -382,6 +382,18 @@ def test_the_small_pictures_of_a_point_are_made_anew_where_they_are_gone(night: 
     assert picture.read_bytes() == before
 
 
+def test_a_point_that_was_touched_up_gets_another_small_picture(tmp_path: Path, command):
+    words = (*SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE)
+    assert command("sweep", *words).code == 0
+    touched, other = sorted((tmp_path / "night").glob("points/*/thumbnail.webp"))
+    before, other_time = touched.read_bytes(), other.stat().st_mtime_ns
+    assert command("touch", f"run={touched.parent}", "box=0,0,100%,100%", "to=source").code == 0
+    assert command("sweep", *words).code == 0
+    assert sorted(kinds(tmp_path / "night")) == ["finished", "skipped", "started"]
+    assert touched.read_bytes() != before
+    assert other.stat().st_mtime_ns == other_time
+
+
 def test_what_breaks_inside_a_point_is_its_reason_and_not_the_end(tmp_path: Path):
     from render.config.schema import Config
     from render.errors import NumericalError, UrgentInterrupt, WorkersLost

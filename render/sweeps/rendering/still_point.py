@@ -20,7 +20,7 @@ from render.planning.plan import Plan
 from render.sweeps.rendering.kernel_keys import kernel_keys
 from render.sweeps.rendering.point_job import PointCost, PointState, unusable_directory
 from render.sweeps.rendering.source_cache import SourceCache
-from render.sweeps.rendering.thumbnails import THUMBNAIL, make_thumbnail
+from render.sweeps.rendering.thumbnails import has_thumbnail, make_thumbnail
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class StillPoint:
         resolved = self.draft.resolved
         config = replace(self.config, output=replace(self.config.output, dir=str(directory)))
         run, profile = resolved.directory.moved(directory), resolved.profile
-        has_files = run.is_finished() and (directory / THUMBNAIL).exists()
+        has_files = run.is_finished() and has_thumbnail(directory, run.picture)
         if has_files and is_complete(run, config, profile, resolved.reference):
             return PointState(is_done=True, seconds=float(run.record.get("seconds", {}).get("total", 0.0)))
         try:

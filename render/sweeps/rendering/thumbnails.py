@@ -70,6 +70,14 @@ def make_thumbnail(run_directory: Path, picture: Path, side: int) -> None:
         (run_directory / LARGE).unlink(missing_ok=True)
 
 
+def has_thumbnail(run_directory: Path, picture: Path) -> bool:
+    """Return whether a run directory has a thumbnail that is not older than its picture, which a touch writes anew."""
+    try:
+        return (run_directory / THUMBNAIL).stat().st_mtime_ns >= picture.stat().st_mtime_ns
+    except OSError:
+        return False
+
+
 def small_picture(picture: Path, side: int) -> pyvips.Image:
     """Return a finished picture of any format with a longest side of at most `side` px, 8-bit sRGB, in memory.
 

@@ -222,10 +222,12 @@ def picture_config(
 
 
 def whole_record(run: Place) -> dict[str, Any]:
-    """Return the record of a run. Raise `UserError` if a fact that pictures need is missing."""
+    """Return the record of a picture's run. Raise `UserError` if a fact that pictures need is missing."""
     reading = read_run(run)
     if not reading.record:
         raise UserError(missing_record_message(run, reading))
+    if "film" in reading.record:
+        raise UserError(f"run={run} is a film: name the run directory of a picture, such as dreams/poster-1a2b3c4d")
     missing = [key for key in _REQUIRED_FACTS if key not in reading.record]
     if missing or not reading.record["plan"]["octaves"]:
         raise UserError(f"run={run}: its {RECORD} says nothing of {(missing or ['octaves'])[0]}: it is no whole record")

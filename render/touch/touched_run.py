@@ -103,8 +103,6 @@ def open_touched(run: Place, words: Sequence[str] = ()) -> TouchedRun:
         UserError: It is no run, it is not finished or still going, or its canvas is gone.
     """
     record = whole_record(run)
-    if "film" in record:
-        raise UserError(f"run={run} is a film: name the run directory of a picture, such as dreams/poster-1a2b3c4d")
     config, profile, reference = picture_config(run, record, words)
     directory = RunDirectory(config, record.get("identity", {}), record["digest"])
     directory.refuse_busy()

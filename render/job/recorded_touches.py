@@ -83,6 +83,15 @@ def discard_touches(home: Place, *, masks: bool) -> None:
             storage.remove(f"{TOUCHES}/{name}")
 
 
+def earlier_touches(record: Mapping[str, Any]) -> dict[str, RecordedTouches]:
+    """Return what the record of a canvas that is dreamed anew keeps of touches: they all wait to be done again."""
+    stored: RecordedTouches | None = record.get(TOUCHES)
+    if not stored:
+        return {}
+    waiting = [*stored["applied"], *stored.get("waiting", ())]
+    return {TOUCHES: {"canvas": stored["canvas"], "applied": [], "pending": "", "waiting": waiting}}
+
+
 def touch_settings(record: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return what a picture's metadata says of the touches of its canvas, without names of files."""
     stored = record.get(TOUCHES)

@@ -23,7 +23,7 @@ from render.errors import StorageError, UserError
 from render.export.picture import image_of, write_picture
 from render.farm.checkpoint import Checkpoint, Checkpoints, ResumeKey
 from render.job.local_home import LocalHome
-from render.job.recorded_touches import TOUCHES, discard_touches
+from render.job.recorded_touches import discard_touches, earlier_touches
 from render.job.run_conflicts import check_without_record, refuse_other_run
 from render.job.run_home import LOG, RunHome
 from render.job.run_pictures import RunPictures
@@ -67,7 +67,7 @@ class RunDirectory:
         self._recorder = RunRecorder(self.home)
         self._is_held = False
         #: Touches that the record has of a canvas that is gone: they can be done again.
-        self._earlier_touches: dict[str, Any] = {}
+        self._earlier_touches: Mapping[str, Any] = {}
         self.checkpoints = Checkpoints(joined(self.home.place, CANVAS), self.home.confirm_held)
         self.checkpoints.about = lambda: backup_facts(self.record)
         self.pictures = RunPictures(
@@ -187,7 +187,7 @@ class RunDirectory:
                 self.check()
                 self.pictures.continue_record()
                 record = self._recorder.read().record
-                self._earlier_touches = {key: record[key] for key in (TOUCHES,) if key in record and not self._config.fresh}
+                self._earlier_touches = {} if self._config.fresh else earlier_touches(record)
                 if begins and self.unfinished() is None:
                     self._remove_run()
                 if begins:

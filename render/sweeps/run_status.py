@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -10,6 +11,7 @@ from render.errors import UserError
 from render.film.film_status import film_files, film_position, film_state, film_values
 from render.job.progress import duration_text
 from render.job.progress_file import read_progress
+from render.job.recorded_touches import TOUCHES
 from render.job.run_directory import stored_checkpoints
 from render.job.run_record import planned_steps
 from render.storage.url import Place, joined
@@ -17,6 +19,8 @@ from render.terminal.document import Document
 
 #: Columns of the label before a fact.
 _LABEL = 11
+#: Keys of a touch's box.
+_AREA_KEYS = ("area_left_px", "area_top_px", "area_width_px", "area_height_px")
 
 
 def run_summary(directory: Place, record: Mapping[str, Any], *, gone: bool) -> str:
@@ -47,6 +51,8 @@ def run_document(directory: Place, record: Mapping[str, Any], *, gone: bool) -> 
     else:
         document.values(**film_values(directory, film, live=state == "running"))
     _add_dream(document, record)
+    if film is None:
+        _add_touches(document, record)
     start_text, resumed = _local_time(str(record.get("started", ""))), len(record.get("resumed", []))
     resumed_text = f", taken up again {resumed} time{'s'[: resumed > 1]}" if resumed else ""
     if start_text:
@@ -136,6 +142,21 @@ def _add_dream(document: Document, record: Mapping[str, Any]) -> None:
         return
     document.values(image=image, width_px=width, height_px=height, model=model, objective=objective)
     _add(document, "dream", f"{image} -> {width} x {height} px, {model} {objective}")
+
+
+def _add_touches(document: Document, record: Mapping[str, Any]) -> None:
+    """Add the touches that the canvas has, and those that wait to be done again."""
+    touches = record.get(TOUCHES)
+    applied, waiting = ([], []) if touches is None else (touches["applied"], touches.get("waiting", []))
+    areas = [dict(zip(_AREA_KEYS, touch["box"], strict=False)) for touch in applied]
+    values = [{"number": touch["number"], "to": touch["to"], **area} for touch, area in zip(applied, areas, strict=True)]
+    document.values(touches=values, waiting_touches=len(waiting))
+    for touch in values:
+        x, y, width, height = (touch.get(key) for key in _AREA_KEYS)
+        _add(document, "touched", f"{touch['number']}: {width} x {height} px at {x},{y} (to={touch['to']})")
+    if waiting:
+        command = f"make touch {shlex.quote('run=' + document.data['directory'])} replay=true"
+        _add(document, "touches", f"{len(waiting)} of an earlier canvas wait to be done again: {command}")
 
 
 def _duration(seconds: float) -> str:

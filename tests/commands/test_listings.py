@@ -26,6 +26,7 @@ from rich.cells import cell_len
 from render.__main__ import main
 from render.commands.cluster_tables import add_ray, cluster_document
 from render.commands.table import COMMANDS
+from render.film.film_progress import FilmPosition
 from render.networks.labels import class_names
 from render.sweeps.monitor.board import Board
 from render.sweeps.monitor.board_report import add_failures, board_document
@@ -103,6 +104,10 @@ def listings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Lis
     """Every document by its name, printed by the real commands in one directory."""
     directory = tmp_path_factory.mktemp("listings")
     LiveJob(directory / "run", (40, 50), (60, 75)).save(0, 2, smooth(40, 50))
+    record = json.loads((directory / "run" / "run.json").read_text())
+    entry = {"number": 1, "key": "0" * 64, "to": "dream", "box": [3, 4, 40, 50], "feather": 5.0, "config": {}}
+    touches = {"canvas": "a", "applied": [entry], "pending": "", "waiting": [entry]}
+    (directory / "run" / "run.json").write_text(json.dumps(record | {"touches": touches}))
     (directory / "sweep").mkdir()
     sweep = SweepOnDisk(directory / "sweep")
     sweep.tell("started", 1, worker="pid 9", attempt=1)
@@ -338,6 +343,20 @@ def test_a_watched_sweep_ends_in_one_document(tmp_path: Path) -> None:
 
 
 # --- parts that need a cluster --------------------------------------------------------------------------------------------
+
+
+def test_running_films_are_listed_with_their_frames() -> None:
+    board = board_of(2, 0)
+    for number in range(2):
+        board.set_progress(number, FilmPosition(3 + number, 12, rate=1.0))
+    document = board_document(board, "sweeps/a", NOW)
+    lines = document.lines(80)
+    (heading,) = (number for number, line in enumerate(lines) if line.startswith("running"))
+    assert lines[heading].split()[:3] == ["running", "frame", "done"]
+    assert [word for line in lines[heading:] for word in line.split() if word.endswith("/12")] == ["4/12", "5/12"]
+    points = document.data["running_points"]
+    assert [(point["finished_frames"], point["frames"]) for point in points] == [(3, 12), (4, 12)]
+    assert all(point["octave"] is None for point in points)
 
 
 def test_a_sweep_of_many_points_is_listed_whole() -> None:

@@ -19,6 +19,8 @@ from render.farm.conductor import Conductor
 from render.farm.events import Saved
 from render.geometry.geometry import Rect
 from render.job.run_directory import RunDirectory
+from render.job.run_record import read_record
+from render.sweeps.run_status import run_document
 from render.touch import canvas_change, commit, dreamed_octaves
 from render.touch.draft import TouchWords, draft_touch, open_touch
 from render.touch.octaves import work_ratio
@@ -139,16 +141,32 @@ def test_another_render_with_the_touches_of_the_record_has_the_same_bytes(touche
     assert f"has all touches that {touched} tells" in refusal(lambda: touch(fresh, f"replay={touched}"))
 
 
-def test_a_canvas_that_was_lost_is_rendered_and_touched_again_from_its_record(touched: Path, tmp_path: Path) -> None:
+def test_a_canvas_that_was_lost_is_rendered_and_touched_again_from_its_record(
+    original: Path, touched: Path, tmp_path: Path
+) -> None:
     run = copied(touched, tmp_path / "run")
     for path in sorted((run / "canvas").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     assert "holds no canvas" in refusal(lambda: touch(run, *TOUCH))
     finished_run(run)
-    assert touches(run) and (stored(run) != stored(touched)).any()
+    status = run_document(run, read_record(run), gone=False)
+    assert (status.data["touches"], status.data["waiting_touches"]) == ([], 1)
+    assert f"make touch run={run} replay=true" in " ".join(status.lines(1000))
+    assert not touches(run) and (stored(run) != stored(touched)).any()
+    assert pictures(run) == pictures(original), "nothing in the picture tells of touches that its canvas lacks"
     touch(run, "replay=true", "quiet=true", INLINE)
     np.testing.assert_array_equal(stored(run), stored(touched))
     assert pictures(run) == pictures(touched)
+
+
+def test_status_tells_of_touches(touched: Path) -> None:
+    status = run_document(touched, read_record(touched), gone=False)
+    x, y, width, height = BOX
+    assert status.data["touches"] == [
+        {"number": 1, "to": "dream", "area_left_px": x, "area_top_px": y, "area_width_px": width, "area_height_px": height}
+    ]
+    assert status.data["waiting_touches"] == 0
+    assert any(f"touched  1: {width} x {height} px at {x},{y} (to=dream)" in line for line in status.lines(80))
 
 
 def test_the_source_comes_back_in_the_box(run: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from render.film.film_progress import FilmPosition
 from render.job.progress import duration_text
 from render.job.progress_file import Progress
 from render.sweeps.monitor.board import Board, PointStatus
@@ -19,10 +20,19 @@ def _position(point: Record, unit: str) -> str:
     return "" if point[unit] is None else f"{point[unit]}/{point[f'{unit}s']}"
 
 
-_POINT_COLUMNS = (
-    Column("running", lambda point: one_line(point["label"])),
+def _frame(point: Record) -> str:
+    """Return the frame in hand of a running film, and how many there are; empty before its run reports them."""
+    frames = point["frames"]
+    return "" if frames is None else f"{min(point['finished_frames'] + 1, frames)}/{frames}"
+
+
+_LABEL_COLUMN = Column("running", lambda point: one_line(point["label"]))
+_OCTAVE_COLUMNS = (
     Column("octave", lambda point: _position(point, "octave"), is_number=True),
     Column("step", lambda point: _position(point, "step"), is_number=True),
+)
+_FRAME_COLUMNS = (Column("frame", _frame, is_number=True),)
+_PACE_COLUMNS = (
     Column("done", lambda point: f"{100 * point['share']:.0f} %", is_number=True),
     Column("since", lambda point: duration_text(point["elapsed_seconds"]), is_number=True),
     Column("attempt", lambda point: str(point["attempt"]), is_number=True),
@@ -46,7 +56,9 @@ def board_document(board: Board, directory: str, now: float) -> Document:
     records = [_point_record(status, forecast) for status in board.running]
     document.values(running_points=records)
     if records:
-        document.table(Table("", _POINT_COLUMNS, records))
+        are_films = any(record["frames"] is not None for record in records)
+        columns = _FRAME_COLUMNS if are_films else _OCTAVE_COLUMNS
+        document.table(Table("", (_LABEL_COLUMN, *columns, *_PACE_COLUMNS), records))
     return document
 
 
@@ -70,12 +82,14 @@ def add_failures(document: Document, board: Board) -> None:
 def _point_record(status: PointStatus, forecast: Forecast) -> dict[str, Any]:
     """Return the values of a running point."""
     progress = status.progress if isinstance(status.progress, Progress) else None
+    film = status.progress if isinstance(status.progress, FilmPosition) else None
     return {
         "point": status.point.number, "label": status.point.label, "directory": status.point.directory,
         "worker": status.worker, "attempt": status.attempt, "share": forecast.share_of(status),
         "elapsed_seconds": max(0.0, forecast.now - status.since),
         "octave": progress and progress.octave, "octaves": progress and progress.octaves,
         "step": progress and progress.step, "steps": progress and progress.steps,
+        "finished_frames": film and film.finished, "frames": film and film.frames,
     }  # fmt: skip
 
 

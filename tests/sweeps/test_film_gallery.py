@@ -142,6 +142,11 @@ def test_the_large_view_plays_the_film(shown: tuple[browser.Page, str]) -> None:
     page.until(f"{film}.src.includes('1%20%231')")
 
 
+def test_a_cell_leads_to_the_film(shown: tuple[browser.Page, str]) -> None:
+    page, _ = shown
+    assert page.run("document.querySelector('.cell a').getAttribute('href')").endswith("/zoom.webm")
+
+
 def test_downloads_speak_of_films(shown: tuple[browser.Page, str]) -> None:
     page, _ = shown
     page.do("document.querySelector('#take-open').click()")

@@ -46,7 +46,7 @@
 
   /** Show a point's state in its cell; the link's address is for opening it in another tab. */
   function fillCell(number) {
-    const { state, thumbnail, motion, large: file, picture: whole } = points[number], link = cells[number].firstElementChild;
+    const { state, thumbnail, motion, large: file, picture: whole, film } = points[number], link = cells[number].firstElementChild;
     const source = thumbnail ?? file, words = { failed: "failed", waiting: "not dreamed yet" }[state] ?? "no picture to show";
     const inside = source === null ? element("b", { className: state }, words) : element("img", { alt: "", decoding: "async" });
     if (source !== null) {
@@ -55,8 +55,9 @@
       near.observe(inside);
     }
     link.firstElementChild.replaceWith(inside);
-    if (file ?? whole) {
-      link.href = file ?? whole;
+    const address = film ?? file ?? whole;
+    if (address) {
+      link.href = address;
       link.removeAttribute("role");
     } else link.setAttribute("role", "link");
   }

@@ -54,7 +54,7 @@ class SweepReporter:
         self._sweep_directory = sweep_directory
         self._command = command
         self._events = events
-        #: When the page is due. The first one is written at once, so that people can watch from the beginning.
+        #: When the page is due. `show_beginning` writes the first one.
         self._page_due = time.monotonic()
         self._page_interval = _PAGE_EVERY_S
         self._screen = Screen(self.board, sweep_directory, quiet=definition.config.quiet)
@@ -86,20 +86,32 @@ class SweepReporter:
         """Print a line, unless the sweep is quiet."""
         self._screen.say(text)
 
+    def show_beginning(self) -> None:
+        """Write the page before anything is rendered, so that people can watch from the beginning.
+
+        It may take long, as it composes configs that later pages share: it does not count in how often those may come.
+        """
+        self._update_page()
+        self._page_due = time.monotonic() + self._page_interval
+
     def tick(self) -> None:
         """Update the screen, and now and then the page."""
         self._screen.tick()
-        begun = time.monotonic()
-        if begun < self._page_due:
+        if time.monotonic() < self._page_due:
             return
+        # The thread's own time: a busy machine does not make the page rarer.
+        begun = time.thread_time()
+        self._update_page()
+        self._page_interval = max(_PAGE_EVERY_S, (time.thread_time() - begun) / _MAX_PAGE_SHARE)
+        self._page_due = time.monotonic() + self._page_interval
+
+    def _update_page(self) -> None:
+        """Write the page; only log an error."""
         try:
             self.write_pages(sheets=False)
         except (UserError, OSError) as error:
             # A disk that is full for a while does not stop the sweep; the write at the end reports it.
             log.warning("the page is not up to date: %s", error)
-        ended = time.monotonic()
-        self._page_interval = max(_PAGE_EVERY_S, (ended - begun) / _MAX_PAGE_SHARE)
-        self._page_due = ended + self._page_interval
 
     def write_pages(self, *, sheets: bool) -> tuple[Path, list[Path]]:
         """Write the page, and on request the contact sheets, for the current state.

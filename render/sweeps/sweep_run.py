@@ -108,6 +108,7 @@ class SweepRun:
             return
         note_beginning()
         reporter.say(self._waiting_text(waiting))
+        reporter.show_beginning()
         section = self._definition.config.sweep
         settings = LaunchSettings(section.retries, section.thumbnail, self._directory.stop)
         render_points(self._definition, waiting, self._farm, settings, reporter, self._directory.record)

@@ -337,6 +337,27 @@ def test_a_page_that_cannot_be_written_for_a_while_stops_nothing(tmp_path: Path,
     assert (last.state, last.share, last.running, last.seconds_left) == ("finished", 1.0, 0, 0.0)
 
 
+def test_a_first_page_that_takes_long_makes_later_ones_no_rarer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from render.sweeps import sweep_reporter as module
+    from render.sweeps.sweep import sweep
+
+    states: list[set[str]] = []
+
+    def write(home: Path, exhibition: Exhibition) -> Path:
+        if not states:
+            # As configs are composed, on a machine that is busy.
+            time.sleep(2)
+        states.append({point.state for point in exhibition.points})
+        return write_gallery(home, exhibition)
+
+    monkeypatch.setattr(module, "_PAGE_EVERY_S", 0.0)
+    monkeypatch.setattr(module, "write_gallery", write)
+    monkeypatch.chdir(tmp_path)
+    assert sweep("preview", [*SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE, "quiet=true"]) == 0
+    assert (states[0], states[-1]) == ({"waiting"}, {"done"})
+    assert len(states) > 2, "pages between the beginning and the end"
+
+
 def test_a_point_whose_directory_is_not_its_own_says_what_to_do_about_it(tmp_path: Path, command):
     words = (*SMALL, "objective.terms=[mixed0]", "seed=1,2", INLINE)
     assert command("sweep", *words).code == 0

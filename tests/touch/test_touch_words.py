@@ -16,6 +16,7 @@ from render.farm.checkpoint import Checkpoints
 from render.geometry.geometry import whole
 from render.job.reexport import export_run
 from render.job.run_directory import stored_checkpoints
+from render.job.run_download import fetch_run
 from render.storage.locking import lock_directory
 from render.touch.touch_settings import touch_config
 from tests.conftest import INLINE, TINY, refusal, rendered
@@ -215,3 +216,26 @@ def test_a_run_in_a_bucket_is_touched_and_undone(small: Path, tmp_path: Path, mo
         assert not changed.any()
         assert touch_command([f"run={url}", "undo=true", "quiet=true"]) == 0
         np.testing.assert_array_equal(pixels(url), before)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_fetched_follows_touches_in_the_bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("render.job.mirrored_home.cache_directory", lambda: tmp_path / "cache")
+    fetched = tmp_path / "fetched"
+
+    def fetch() -> None:
+        fetch_run(url, fetched, lambda _line: None, canvas=True)
+
+    with serving(tmp_path / "log") as server:
+        url = f"{server.make_bucket('gallery')}/run"
+        rendered(url, *TINY, "quiet=true")  # type: ignore[arg-type]
+        fetch()
+        before = pixels(fetched)
+        for number in (1, 2):
+            assert touch_command([f"run={url}", f"box={10 * number},10,40,40", "to=source", "quiet=true"]) == 0
+            fetch()
+            np.testing.assert_array_equal(pixels(fetched), pixels(url))
+        for _ in (1, 2):
+            assert touch_command([f"run={fetched}", "undo=true", "quiet=true"]) == 0
+        np.testing.assert_array_equal(pixels(fetched), before)
+        assert "overwrite=true" in refusal(fetch)

@@ -226,6 +226,9 @@ def test_flights_need_no_weights(dream: Path, command: Callable[..., Finished], 
     assert finished.code == 0, finished.err
     paths = sorted((tmp_path / "grid").glob("points/*/flight.mp4"))
     assert len({hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}) == 2
+    shown = dict(exhibition((f"film.run={dream}", *words[1:]), "flight").settings)
+    assert (shown["film"], shown["of"]) == ("flight", str(dream))
+    assert not shown.keys() & {"image", "network", "octaves", "step size"}, "nothing of these is dreamed"
 
 
 def exhibition(words: tuple[str, ...], root: str = "zoom") -> Exhibition:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from render.config.film_schema import FilmJob
+from render.config.film_validation import OF_RUNS
 from render.config.hydra_text import hydra_text
 from render.config.sweep_kinds import FILM_SWEEP
 from render.pages.zoom_page import setting_text
@@ -103,6 +104,9 @@ def _shared_settings(definition: SweepDefinition, first: DraftedPoint | None) ->
         "step_size": ("step size", setting_text(config.step_size)),
     }
     if isinstance(config, FilmJob):
+        if config.film.of in OF_RUNS:
+            # The run has been dreamed: what the film's config says of dreams means nothing.
+            settings = {"output": settings["output"]}
         settings |= _film_settings(config)
     swept_keys = {word.partition("=")[0] for axis in definition.axes for value in axis.values for word in value.words}
     swept_sections = swept_keys | {key.partition(".")[0] for key in swept_keys}

@@ -9,7 +9,7 @@ from typing import Any
 
 from render.config.formats import format_of
 from render.errors import UserError
-from render.job.run_record import missing_record_message, read_run
+from render.job.run_record import missing_record_message, read_run, refuse_film
 from render.preflight.inspection import Request, inspect
 from render.preflight.order_files import read_order
 from render.preflight.print_report import faults, report_data, report_lines
@@ -83,6 +83,7 @@ def _record(directory: Path) -> Mapping[str, Any]:
         raise UserError(missing_record_message(directory, reading))
     if not reading.record:
         raise UserError(f"run={directory} is no run directory: name one that holds a run.json")
+    refuse_film(reading.record, f"run={directory}")
     return reading.record
 
 

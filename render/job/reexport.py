@@ -51,7 +51,7 @@ from render.job.pictures import (
 )
 from render.job.print_pages import refuse_pages
 from render.job.run_directory import RunDirectory
-from render.job.run_record import RECORD, missing_record_message, read_run
+from render.job.run_record import RECORD, missing_record_message, read_run, refuse_film
 from render.job.targets import Target, refuse_unwritable, targets
 from render.job.wide_pictures import find_wide_source
 from render.source.source import find_picture
@@ -226,8 +226,7 @@ def whole_record(run: Place) -> dict[str, Any]:
     reading = read_run(run)
     if not reading.record:
         raise UserError(missing_record_message(run, reading))
-    if "film" in reading.record:
-        raise UserError(f"run={run} is a film: name the run directory of a picture, such as dreams/poster-1a2b3c4d")
+    refuse_film(reading.record, f"run={run}")
     missing = [key for key in _REQUIRED_FACTS if key not in reading.record]
     if missing or not reading.record["plan"]["octaves"]:
         raise UserError(f"run={run}: its {RECORD} says nothing of {(missing or ['octaves'])[0]}: it is no whole record")

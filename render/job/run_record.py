@@ -197,6 +197,12 @@ def missing_record_message(run: Place, reading: RecordReading) -> str:
     return f"run={run}: there is no run of this program; name a run directory, such as dreams/poster-1a2b3c4d"
 
 
+def refuse_film(record: Mapping[str, Any], where: str) -> None:
+    """Raise `UserError`, beginning with `where`, for the record of a film where that of a picture is needed."""
+    if "film" in record:
+        raise UserError(f"{where} is a film: name the run directory of a picture, such as dreams/poster-1a2b3c4d")
+
+
 def backup_facts(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a record that is copied beside the canvas."""
     return {key: value for key, value in record.items() if key not in _GROWING_FACTS}

@@ -145,7 +145,8 @@ class SweepRun:
         resumed_text = f" ({resumed} from where they stopped)" if resumed else ""
         points_text = f"{len(waiting)} of {len(self._points)} points to render{resumed_text}"
         kernels = len(kernels_of(waiting))
-        return f"{axes}: {points_text}, {megapixels:,.1f} Mpx with {kernels} kernels -> {self._directory.path}"
+        kernels_text = f"{kernels} kernel{'' if kernels == 1 else 's'}"
+        return f"{axes}: {points_text}, {megapixels:,.1f} Mpx with {kernels_text} -> {self._directory.path}"
 
     def _summarise(self, reporter: SweepReporter, page: Path, sheets: Sequence[Path]) -> None:
         """Print how many points are done, the paths of the pages, and the failures."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from render.__main__ import main
 from render.commands.film import film_command
 from render.config.film_schema import FilmJob
+from tests.support.tiny_film import TinyFilm
 
 
 @pytest.fixture
@@ -33,3 +37,22 @@ def test_a_picture_that_is_filmed_is_said_to_be_a_zoom(made: list[FilmJob], caps
     film_command("zoom", ["image=sample:chelsea"])
     assert capsys.readouterr().out == ""
     assert [job.film.of for job in made] == ["zoom"] * 4
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "output.format=tiff"), ("proof", "profile=p3"), ("preflight",), ("touch", "box=0,0,40,40"),
+        ("plan", "box=0,0,40,40"), ("sheet", "to=sheet.png"),
+    ],
+)  # fmt: skip
+def test_commands_for_pictures_say_that_a_film_is_one(
+    words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RENDER_OVERRIDES", "")
+    TinyFilm(tmp_path / "film").make(1)
+    assert main([words[0], "run=film", *words[1:]]) == 2
+    assert capsys.readouterr().err.endswith(
+        "run=film is a film: name the run directory of a picture, such as dreams/poster-1a2b3c4d\n"
+    )

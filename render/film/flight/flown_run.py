@@ -19,7 +19,7 @@ from render.job.colour_reference import open_reference
 from render.job.pictures import explain_damage
 from render.job.reexport import exported_config
 from render.job.run_directory import stored_checkpoints
-from render.job.run_record import RECORD, missing_record_message, read_run
+from render.job.run_record import RECORD, missing_record_message, read_run, refuse_film
 from render.source.source import find_picture
 from render.storage.url import Place, checked_url
 from render.storage.user_paths import user_path
@@ -91,8 +91,7 @@ def open_run(job: FilmJob) -> FlownRun:
     record = reading.record
     if not record:
         raise UserError(missing_record_message(place, reading))
-    if "film" in record:
-        raise UserError(f"film.run={place} is a film: name the run directory of a picture, such as dreams/poster-1a2b3c4d")
+    refuse_film(record, f"film.run={place}")
     if record["status"] != "finished":
         raise UserError(
             f"film.run={place} is not finished (it is {str(record['status'])[:40]}): finish it first, with the command "

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal, TypedDict
 
 from render.errors import UserError
-from render.job.run_record import read_run
+from render.job.run_record import read_run, refuse_film
 from render.storage.records import FileName, WholeNumber, fits
 from render.sweeps.axes.definition import AxisValue, SweepAxis, axis_index
 from render.sweeps.axes.values import ValueText, labels
@@ -96,11 +96,12 @@ def run_exhibition(directories: Sequence[Path], title: str = "") -> Exhibition:
     """Return the content of a contact sheet of several runs, in their order.
 
     Raises:
-        UserError: A directory has no run, or the run has no finished picture.
+        UserError: A directory has no run, or the run has no finished picture or is a film.
     """
     points = []
     for number, directory in enumerate(directories):
         record = read_run(directory).record
+        refuse_film(record, f"run={directory}")
         picture = directory / record["picture"] if fits(record, _Run) else None
         size = picture_size(picture) if picture is not None else None
         if picture is None or size is None:

@@ -33,10 +33,10 @@ def plan_command(root: str, words: Sequence[str]) -> int:
     as_json, other_words = take_json(words)
     overrides = [word for word in other_words if word not in MULTIRUN_FLAGS]
     is_grid = len(overrides) < len(other_words)
-    if is_touch(overrides):
+    films = is_film(root, overrides)
+    if not films and is_touch(overrides):
         plan_touch(overrides).print(as_json=as_json)
         return 0
-    films = is_film(root, overrides)
     overrides = film_words(overrides) if films else overrides
     if is_grid or is_sweep(root, overrides) or (films and _has_axes(root, overrides)):
         from render.sweeps.estimate import sweep_plan

@@ -38,13 +38,15 @@ def touch_command(words: Sequence[str]) -> int:
 
 
 def is_touch(words: Sequence[str]) -> bool:
-    """Return whether the words of a plan are those of a touch."""
-    return any(word.startswith("run=") for word in words) and any(word.startswith(("box=", "mask=")) for word in words)
+    """Return whether the words of a plan, which is not of a film, are those of a touch: pictures have no `run`."""
+    return any(word.startswith("run=") for word in words)
 
 
 def plan_touch(words: Sequence[str]) -> Document:
     """Return what a touch would compute and need."""
     options, others = _checked(words)
+    if not (options["box"] or options["mask"]):
+        raise UserError("a plan of a touch needs box=x,y,width,height or mask=FILE: undo and replay have none")
     from render.job.report import start_logging
     from render.touch.draft import TouchWords, draft_touch, open_touch
     from render.touch.touch_plan import source_plan, touch_plan

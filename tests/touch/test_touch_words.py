@@ -172,6 +172,8 @@ def test_make_plan_with_a_box_plans_a_touch(small: Path, command) -> None:  # ty
     planned = command("plan", f"run={small}", "box=10,10,40,40", "to=source")
     assert planned.code == 0, planned.err
     assert "disk         " in planned.out
+    command("plan", f"run={small}").refused("touch needs box=x,y,width,height or mask=FILE")
+    command("plan", f"run={small}", "undo=true").refused("a plan of a touch needs box=", "undo and replay have none")
     command("touch", f"run={small}", "box=10,10,4,4").refused("box=10,10,4,4 is 4 x 4 px", "32 px")
 
 

@@ -22,7 +22,7 @@ def film_plan(job: FilmJob) -> Document:
     document = plan_document(film, needs, None if needs.dreams is None else needs.dreams.pace())
     for label, text in needs.lines:
         document.fact(label, text)
-    document.values(notes=[list(line) for line in needs.lines])
+    document.values(notes=[f"{label}: {text}" for label, text in needs.lines])
     return document
 
 

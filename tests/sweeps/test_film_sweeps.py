@@ -221,6 +221,8 @@ def test_flights_need_no_weights(dream: Path, command: Callable[..., Finished], 
     finished = command("plan", "conf=flight", *words)
     assert finished.code == 0, finished.err
     assert "nothing is dreamed" in finished.out
+    finished = command("plan", "conf=flight", f"run={dream}", "output.width=48", "json=true")
+    assert json.loads(finished.out)["notes"][0].startswith("canvas: 96 x "), "as those of plans of sweeps"
     broken = f"model.weights={dream / 'run.json'}"
     finished = command("sweep", "conf=flight", *words, "sweep.dir=grid", broken, INLINE)
     assert finished.code == 0, finished.err

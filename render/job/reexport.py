@@ -221,15 +221,15 @@ def picture_config(
     return config, usable_profile(config), open_reference(config, record["image_sha256"], recorded=True)
 
 
-def whole_record(run: Place) -> dict[str, Any]:
-    """Return the record of a picture's run. Raise `UserError` if a fact that pictures need is missing."""
+def whole_record(run: Place, key: str = "run") -> dict[str, Any]:
+    """Return the record of a picture's run, named by a key. Raise `UserError` if a fact that pictures need is missing."""
     reading = read_run(run)
     if not reading.record:
-        raise UserError(missing_record_message(run, reading))
-    refuse_film(reading.record, f"run={run}")
+        raise UserError(missing_record_message(run, reading, key))
+    refuse_film(reading.record, f"{key}={run}")
     missing = [key for key in _REQUIRED_FACTS if key not in reading.record]
     if missing or not reading.record["plan"]["octaves"]:
-        raise UserError(f"run={run}: its {RECORD} says nothing of {(missing or ['octaves'])[0]}: it is no whole record")
+        raise UserError(f"{key}={run}: its {RECORD} says nothing of {(missing or ['octaves'])[0]}: it is no whole record")
     return reading.record
 
 

@@ -187,14 +187,14 @@ def checked_record(value: object) -> dict[str, Any]:
     return value
 
 
-def missing_record_message(run: Place, reading: RecordReading) -> str:
-    """Return the message, one line, for a run whose record is needed and cannot be read."""
+def missing_record_message(run: Place, reading: RecordReading, key: str = "run") -> str:
+    """Return the message, one line, for a run, named by a key, whose record is needed and cannot be read."""
     if reading.damage:
         return (
-            f"run={run} is no run directory that can be read ({RECORD}: {reading.damage}): the command that made the run "
+            f"{key}={run} is no run directory that can be read ({RECORD}: {reading.damage}): the command that made the run "
             "writes it anew, with fresh=true where nothing else helps"
         )
-    return f"run={run}: there is no run of this program; name a run directory, such as dreams/poster-1a2b3c4d"
+    return f"{key}={run}: there is no run of this program; name a run directory, such as dreams/poster-1a2b3c4d"
 
 
 def refuse_film(record: Mapping[str, Any], where: str) -> None:

@@ -53,7 +53,7 @@ def replay_touches(place: Place, origin: Place | None, words: Sequence[str], pic
 
 def _missing(run: TouchedRun, origin: Place) -> Sequence[RecordedTouch]:
     """Return the touches of another run that this one lacks; raise `UserError` if it is another dream."""
-    record = whole_record(origin)
+    record = whole_record(origin, "replay")
     if record["digest"] != run.record["digest"]:
         raise UserError(f"replay={origin} is another dream than run={run.place}: render its config first")
     checkpoints = stored_checkpoints(origin)

@@ -56,7 +56,8 @@ def refused(run: object, *words: str) -> str:
         (["run=RUN", "mask=there-is-none.png"], "there-is-none.png"),
         (["run=RUN", "undo=true"], "has no touch to undo"),
         (["run=RUN", "replay=true"], "has all touches that its record tells"),
-        (["run=nowhere", "box=1,1,40,40"], "there is no run of this program"),
+        (["run=nowhere", "box=1,1,40,40"], "run=nowhere: there is no run of this program"),
+        (["run=RUN", "replay=nowhere"], "replay=nowhere: there is no run of this program"),
         (["run=s4://bucket/run", "box=1,1,40,40"], "s4:// is not known"),
     ],
 )

@@ -42,10 +42,11 @@ def film_position(directory: Place, state: FilmState, *, live: bool) -> str:
 
 
 def film_values(directory: Place, state: FilmState, *, live: bool) -> dict[str, Any]:
-    """Return the same as values for programs: frames, frames a second, and the seconds that are left."""
+    """Return the same as values for programs: frames, the pace in frames a second, and the seconds that are left."""
     progress = read_film_progress(directory) if live else None
     return {
         "finished_frames": state.finished if progress is None else progress.finished,
+        "frames_ahead": None if progress is None else progress.ahead,
         "frames": state.frames if progress is None else progress.frames,
         "frames_per_second": None if progress is None else progress.rate,
         "seconds_left": None if progress is None else progress.left,

@@ -13,6 +13,8 @@ from render.farm.ray.metrics import Metrics
 from render.film import film_progress
 from render.film.film_progress import FilmDisplay, read_film_progress
 from render.film.film_report import FilmReport
+from render.film.film_state import FilmState
+from render.film.film_status import film_values
 from render.sweeps.run_status import run_summary
 
 
@@ -99,6 +101,7 @@ def test_frames_ahead_count_for_the_pace_and_the_time_left(tmp_path: Path, now: 
     assert (position.finished, position.ahead, position.rate) == (12, 6, 0.4)
     assert position.left == pytest.approx((50 - 18) / 0.4)
     assert position.text == "frame 13/50 (+6 ahead) 0.40 frames/s"
+    assert film_values(tmp_path, FilmState("a", 12, 50), live=True)["frames_ahead"] == 6
     now[0] += 5
     report.ahead(6)
     assert read_film_progress(tmp_path) == position

@@ -31,7 +31,7 @@ from render.sweeps.monitor.event_log import EVENTS, last_command, read_events
 from render.sweeps.rendering.drafting import DraftedPoint, draft_points
 from render.sweeps.sweep_reporter import recorded_point
 from render.viewer.live_film import LiveFilm
-from tests.conftest import INLINE, TINY, Finished, rendered
+from tests.conftest import INLINE, TINY, Finished, refusal, rendered
 from tests.support.preloaded import start_command
 
 #: Films of three frames, each of a fraction of a second.
@@ -279,6 +279,16 @@ def test_a_larger_film_has_its_aspect_whatever_sets_its_height(height: tuple[str
         size_words = [word for word in words if not word.startswith("sweep.points=")]
         larger = load(FILM, root.removeprefix("conf="), size_words).job()
         assert (picture_width(larger.output), picture_height(larger.output)) == (1280, 640), words
+
+
+def test_favourites_with_keys_of_films_need_a_kind_of_film(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(FAVOURITES).write_text("- {film.zoom: 1.1}\n- {film.zoom: 1.2}\n")
+    words = [f"from={FAVOURITES}", "sweep.breed.size=2", *SHORT]
+    assert "film.zoom is of films, and this is a sweep of pictures: add film.of=zoom" in refusal(
+        lambda: define_sweep("breed", [word for word in words if not word.startswith("film.")])
+    )
+    assert len(list(expand(define_sweep("breed", [*words, "film.of=zoom"])))) == 4
 
 
 def mapping(words: tuple[str, ...]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from render.storage.user_paths import user_path
 from render.sweeps.axes.definition import Lineage, SweepDefinition
 from render.sweeps.axes.parsing import parse_sweep
 from render.sweeps.axes.points_file import PointValues
-from render.sweeps.axes.refusals import refuse_axis
+from render.sweeps.axes.refusals import refuse_axis, refuse_film_key
 from render.sweeps.axes.section_axes import points_axis
 from render.sweeps.axes.values import unquoted
 from render.sweeps.breeding.favourites import Favourites, read_favourites, version_note
@@ -74,6 +74,8 @@ def _bred(definition: SweepDefinition, words: Sequence[str]) -> SweepDefinition:
         say(f"drawing {section.size:,} points", quiet=definition.config.quiet)
     shared = words_of(favourites.shared)
     base = replace(parse_sweep(definition.root, [*shared, *words]), lineage=None)
+    for key in dict.fromkeys(key for point in favourites.points for key in point):
+        refuse_film_key(key, favourites.where, base.schema)
     breeder = _Breeder(base, favourites, groups, generation)
     points = breeder.points(start.recorded, groups)
     notes = [version_note(favourites), breeder.note, _changed_note(start, favourites)]

@@ -79,6 +79,8 @@ FOREIGN: dict[str, tuple[Callable[[Path], None], str]] = {
     "matrix": (content(b"3 3\n1 2 3\n4 5 6\n7 8 9\n"), "begins like none"),
     "gzip": (content(b"\x1f\x8b\x08", bytes(400)), "a gzip file"),
 }
+#: Those that this program writes too, and finds its own settings in.
+WITH_SETTINGS = ("pdf", "photoshop")
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "v"])
@@ -100,6 +102,9 @@ def test_every_other_format_is_refused_by_its_content(name: str, suffix: str, tm
         assert len(message.splitlines()) == 1
         assert word in message
         assert "PNG, JPEG, WebP or TIFF" in message
+    if name in WITH_SETTINGS:
+        assert read_settings(path) == {}
+        return
     with pytest.raises(OSError, match="PNG, JPEG, WebP or TIFF"):
         read_settings(path)
 

@@ -192,7 +192,7 @@ REFUSED = [
     (["objective.terms=[{layer: mixed4, caricature: false}]"], ["caricature", "must be true"]),
     (["objective.terms=['class:²']"], ["class '²'"]),
     (["objective.terms=[{class: '²'}]"], ["class '²'"]),
-    (["objective.regions=null"], ["objective.regions=None", "must be a list"]),
+    (["objective.regions=null"], ["objective.regions=null", "must be a list"]),
     (["objective.regions={mask: a.png, terms: [mixed4]}"], ["objective.regions", "list in brackets"]),
     (["objective.regions=[{mask: a.png}]"], ["objective.regions[0]", "mask and terms"]),
     (["objective.regions=[{mask: a.png, terms: mixed4}]"], ["objective.regions[0].terms", "list"]),

@@ -26,7 +26,7 @@ from render.export.panel_map import map_picture
 from render.export.panels import Panels
 from render.export.pdf import PrintFile, write_pdf
 from render.export.pdf_sheets import Sheet, lay_out_sheets
-from render.export.picture import Encoding, unwritable, write_picture
+from render.export.picture import Encoding, unwritable, write_picture, write_tiles
 from render.export.picture_directory import replacing_directory
 from render.export.print_layout import KEY as LAYOUT_KEY
 from render.export.print_layout import PrintLayout
@@ -35,7 +35,6 @@ from render.export.psb import write_psb
 from render.export.wide_canvas import WideCanvas, working_space
 from render.source.wide_source import WideSource
 from render.system import interrupts
-from render.system.watched import in_thread
 
 #: Side of a Deep Zoom tile and overlap of neighbours, px, as viewers expect them.
 _ZOOM_TILE, _ZOOM_OVERLAP = 254, 1
@@ -109,7 +108,7 @@ def export(
         match format_name:
             case "dzi" | "iiif":
                 with replacing_directory(path, run, keep=keep) as directory:
-                    _write_tiles(picture, directory, path.name, format_name, style.encoding.quality)
+                    _write_tiled(picture, directory, path.name, format_name, style.encoding.quality)
                     complete(directory)
             case "pdf":
                 pages = sheets or lay_out_sheets(canvas.shape, OutputConfig(dpi=metadata.dpi))
@@ -120,7 +119,7 @@ def export(
                 write_picture(path, picture.image, format_name, metadata, style.encoding, picture.check, keep=keep)
 
 
-def _write_tiles(picture: CanvasImage, directory: Path, name: str, format_name: str, quality: int) -> None:
+def _write_tiled(picture: CanvasImage, directory: Path, name: str, format_name: str, quality: int) -> None:
     """Write the tiles of a Deep Zoom or IIIF picture of this name into an empty directory."""
     if format_name == "dzi":
         write_zoom(picture, directory / DREAM, quality)
@@ -207,16 +206,7 @@ def write_zoom(picture: CanvasImage, stem: Path, quality: int) -> None:
         DamagedCheckpoint: the canvas cannot be read.
     """
     try:
-        in_thread(
-            lambda: picture.image.dzsave(
-                os.fsencode(stem),
-                layout="dz",
-                suffix=f".jpg[Q={quality},subsample-mode=off]",
-                tile_size=_ZOOM_TILE,
-                overlap=_ZOOM_OVERLAP,
-                keep="none",
-            )
-        )
+        write_tiles(picture.image, stem, "dz", quality, side=_ZOOM_TILE, overlap=_ZOOM_OVERLAP)
     except pyvips.Error as error:
         picture.check()
         raise unwritable(stem.parent, error, "dzi") from None

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pyvips
 
 from render.canvas.image import CanvasImage
-from render.export.picture import unwritable
-from render.system.watched import in_thread
+from render.export.picture import unwritable, write_tiles
 
 #: Side of a tile, px, as viewers expect it.
 _TILE = 512
@@ -35,16 +33,7 @@ def write_iiif(picture: CanvasImage, directory: Path, name: str, quality: int) -
     """
     tiles = directory / "tiles"
     try:
-        in_thread(
-            lambda: picture.image.dzsave(
-                os.fsencode(tiles),
-                layout="iiif3",
-                suffix=f".jpg[Q={quality},subsample-mode=off]",
-                tile_size=_TILE,
-                overlap=0,
-                keep="none",
-            )
-        )
+        write_tiles(picture.image, tiles, "iiif3", quality, side=_TILE)
         picture.check()
         for path in tiles.iterdir():
             path.rename(directory / path.name)

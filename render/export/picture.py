@@ -50,6 +50,32 @@ def image_of(pixels: np.ndarray) -> pyvips.Image:
     return image.copy(interpretation="srgb")
 
 
+def write_tiles(image: pyvips.Image, place: Path, layout: str, quality: int, *, side: int, overlap: int = 0) -> None:
+    """Write an image as JPEG tiles in all magnifications.
+
+    Args:
+        image: Image of 8 bits.
+        place: Path that libvips names what it writes for.
+        layout: Layout of libvips: `dz` or `iiif3`.
+        quality: Quality of the tiles, 1 to 100.
+        side: Side of a tile, px.
+        overlap: Pixels that a tile has of each neighbour.
+
+    Raises:
+        pyvips.Error: The tiles cannot be written, or the image cannot be computed.
+    """
+    in_thread(
+        lambda: image.dzsave(
+            os.fsencode(place),
+            layout=layout,
+            suffix=f".jpg[Q={quality},subsample-mode=off]",
+            tile_size=side,
+            overlap=overlap,
+            keep="none",
+        )
+    )
+
+
 def write_picture(
     path: Path,
     image: pyvips.Image,

@@ -28,6 +28,7 @@ from tests.config.test_config import load
 from tests.conftest import TINY
 from tests.export.test_export import SHAPE, smooth, stored
 from tests.export.test_picture import names
+from tests.support.damage import damage
 
 SMALL = (301, 407)
 PERCENTILES = (0.5, 99.5)
@@ -208,9 +209,7 @@ def test_zarr_is_the_canvas_as_it_was_dreamed(canvas: CanvasStore, tmp_path: Pat
 def test_a_damaged_chunk_is_noticed_while_luma_is_measured(tmp_path: Path) -> None:
     canvas = stored(tmp_path / "a", pale(SMALL))
     chunk = tmp_path / "a" / "c" / "0" / "0" / "0"
-    content = bytearray(chunk.read_bytes())
-    content[1000] ^= 1
-    chunk.write_bytes(content)
+    damage(chunk)
     with pytest.raises(DamagedCheckpoint, match="damaged chunk"):
         measure_adjustment(canvas, 1.0, PERCENTILES)
 

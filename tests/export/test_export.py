@@ -39,6 +39,7 @@ from render.storage.markers import MARKER
 from tests.conftest import INLINE, ROOT, TINY, rendered
 from tests.export.test_picture import names
 from tests.source.test_source import photo
+from tests.support.damage import damage
 
 SETTINGS = {"seed": 3, "image": "a (1).png"}
 #: More than is read at once, with chunks that the edges cut, and of odd sizes.
@@ -263,9 +264,7 @@ def test_a_damaged_chunk_ends_the_export_and_leaves_what_was_there(form: str, ca
     broken = tmp_path / "broken"
     shutil.copytree(canvas._path, broken)
     chunk = broken / "c" / "1" / "2" / "0"
-    content = bytearray(chunk.read_bytes())
-    content[1000] ^= 1
-    chunk.write_bytes(content)
+    damage(chunk)
     out = tmp_path / "out"
     export(canvas, out, form, Style())
     before = {path: path.stat().st_mtime_ns for path in [out, *out.rglob("*")]}

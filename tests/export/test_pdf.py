@@ -35,6 +35,7 @@ from render.preflight.inspection import Request, inspect
 from tests.conftest import TINY, refusal
 from tests.export.test_export import SETTINGS, smooth, stored
 from tests.export.test_picture import names
+from tests.support.damage import damage
 from tests.support.print_tools import boxes_mm, page_picture, poppler
 
 SHAPE = (118, 177)
@@ -444,9 +445,7 @@ def test_offsets_beyond_four_gigabytes_are_written(tmp_path: Path) -> None:
 def test_a_damaged_chunk_ends_the_export_and_leaves_nothing(pixels: np.ndarray, tmp_path: Path) -> None:
     broken = stored(tmp_path / "broken", smooth((1100, 1900)))
     (chunk,) = (tmp_path / "broken" / "c" / "1" / "2").iterdir()
-    content = bytearray(chunk.read_bytes())
-    content[1000] ^= 1
-    chunk.write_bytes(content)
+    damage(chunk)
     with pytest.raises(DamagedCheckpoint, match="damaged chunk"):
         export(broken, tmp_path / "a.pdf", "pdf", Style())
     assert names(tmp_path) == ["broken"]

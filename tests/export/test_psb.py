@@ -23,6 +23,7 @@ from tests.conftest import TINY
 from tests.export.test_export import SETTINGS, SHAPE, smooth, stored
 from tests.export.test_pdf import grey_profile
 from tests.export.test_picture import names
+from tests.support.damage import damage
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +98,7 @@ def test_a_document_of_five_gigabytes_has_every_channel_in_its_place(
 def test_a_damaged_chunk_leaves_nothing(tmp_path: Path) -> None:
     broken = stored(tmp_path / "broken", smooth((1100, 1900)))
     (chunk,) = (tmp_path / "broken" / "c" / "1" / "2").iterdir()
-    content = bytearray(chunk.read_bytes())
-    content[1000] ^= 1
-    chunk.write_bytes(content)
+    damage(chunk)
     with pytest.raises(DamagedCheckpoint, match="damaged chunk"):
         export(broken, tmp_path / "a.psb", "psb", Style())
     assert names(tmp_path) == ["broken"]

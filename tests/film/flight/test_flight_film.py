@@ -23,6 +23,7 @@ from render.film.flight.rich_places import default_tour, rich_places
 from render.film.makers import draft_film
 from render.storage.opening import open_storage
 from tests.conftest import TINY, refusal, rendered
+from tests.support.damage import damage
 from tests.support.s3 import serving
 
 POINTS = [{"at": 0, "width": 1}, {"at": 1, "x": 0.4, "y": 0.4, "width": 0.5, "turn": 10}]
@@ -211,9 +212,7 @@ def test_run_without_its_canvas_is_refused(run: Path, tmp_path: Path) -> None:
 def test_damaged_canvas_is_one_line_and_no_frame(run: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run, tmp_path / "run"))
     chunk = next(path for path in (copy / "canvas").rglob("*") if path.is_file() and path.parent.parent.parent.name == "c")
-    content = bytearray(chunk.read_bytes())
-    content[1000] ^= 1
-    chunk.write_bytes(content)
+    damage(chunk)
     film = draft(copy, tour=POINTS)
     assert "the canvas cannot be read" in refusal(lambda: frames(film, tmp_path / "film"))
     assert not (tmp_path / "film" / "frame.png").exists()

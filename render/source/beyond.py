@@ -17,9 +17,8 @@ import pyvips
 from render.config.schema import SourceConfig
 from render.dreaming.resample import Pixels
 from render.source.colour_space import PCS_WHITE, SRGB, matrix_to_xyz
-from render.source.decoding import decode
 from render.source.matrix_profile import read_matrix_profile
-from render.source.photo import damaged_picture, open_picture, turn_upright
+from render.source.photo import decode_upright
 from render.source.picture_info import PictureInfo
 from render.source.srgb import encode_light, is_lab, lay_over, space_light, to_lab, with_profile
 
@@ -79,12 +78,7 @@ def read_beyond(path: Path, source_config: SourceConfig) -> Pixels:
     Raises:
         UserError: the file is not such a picture, or not complete.
     """
-    try:
-        picture, info = open_picture(path, source_config)
-        pixels = decode(beyond_srgb(picture, info, source_config.background))
-    except pyvips.Error as error:
-        raise damaged_picture(path, error) from None
-    return turn_upright(pixels, picture)
+    return decode_upright(path, source_config, beyond_srgb)
 
 
 def _extended_srgb(colours: pyvips.Image, info: PictureInfo) -> pyvips.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from render.source.picture_info import PictureInfo, open_file
 from render.source.sampling import Sampling
 from render.source.srgb import WHITE, to_srgb
 from render.storage.url import Place
+
+#: Conversion of a picture of 8 or 16 bits, by its facts and a background: see `to_srgb`.
+Convert = Callable[[pyvips.Image, PictureInfo, Sequence[int]], pyvips.Image]
 
 #: Part of a decoder's message for a kind of file that it does not support, even if the file is complete.
 _UNSUPPORTED = re.compile("not configured|not implemented|not supported|[Uu]nsupported|not a whole number of bytes")
@@ -99,13 +103,30 @@ def read_photo(path: Path, source_config: SourceConfig) -> Pixels:
     Raises:
         UserError: the file is not such a picture, or not complete.
     """
+    pixels = decode_upright(path, source_config, to_srgb)
+    return np.clip(pixels, 0.0, 255.0, out=pixels)
+
+
+def decode_upright(path: Path, source_config: SourceConfig, convert: Convert) -> Pixels:
+    """Decode what a conversion makes of a file's colours, upright.
+
+    Args:
+        path: A PNG, JPEG, WebP or TIFF file.
+        source_config: Background and size limit.
+        convert: The conversion.
+
+    Returns:
+        (height, width, 3) float32.
+
+    Raises:
+        UserError: the file is not such a picture, or not complete.
+    """
     try:
         picture, info = open_picture(path, source_config)
-        pixels = decode(to_srgb(picture, info, source_config.background))
+        pixels = decode(convert(picture, info, source_config.background))
     except pyvips.Error as error:
         raise damaged_picture(path, error) from None
-    pixels = turn_upright(pixels, picture)
-    return np.clip(pixels, 0.0, 255.0, out=pixels)
+    return turn_upright(pixels, picture)
 
 
 def read_small(path: Path, source_config: SourceConfig, max_area: int) -> Pixels:

@@ -9,7 +9,6 @@ import base64
 import io
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,17 +113,11 @@ def test_the_film_s_file_is_played_from_the_frame_that_is_shown(
 def test_a_finished_film_can_be_downloaded(page: browser.Page, tmp_path: Path) -> None:
     film = TinyFilm(tmp_path / "film")
     film.finish()
-    (tmp_path / "downloads").mkdir()
     with shown(film) as server:
         page.open(server.url)
         until_frame(page, 0)
-        page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "downloads"))
-        page.key("d")
-        deadline = time.monotonic() + 20
-        while not (tmp_path / "downloads" / "zoom.mp4").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    assert (tmp_path / "downloads" / "zoom.mp4").read_bytes() == (film.directory / "zoom.mp4").read_bytes()
+        file = page.download(tmp_path / "downloads", "zoom.mp4", lambda: page.key("d"))
+    assert file.read_bytes() == (film.directory / "zoom.mp4").read_bytes()
     assert page.complaints == []
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -429,14 +428,8 @@ def test_a_run_shows_how_much_is_left_and_offers_its_pictures_at_the_end(
         )
         assert files == [["dream.tif", "4 kB"], ["dream.png", "3 bytes"]]
         shown(page, "finished")
-        (tmp_path / "downloads").mkdir()
-        page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path / "downloads"))
-        page.key("d")
-        deadline = time.monotonic() + 20
-        while not (tmp_path / "downloads" / "dream.tif").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert (tmp_path / "downloads" / "dream.tif").read_bytes() == b"tiff" * 1000
+        file = page.download(tmp_path / "downloads", "dream.tif", lambda: page.key("d"))
+        assert file.read_bytes() == b"tiff" * 1000
         assert contrast(page, "#download") >= 4.5
         page.resize(390, 844)
         shown(page, "narrow-finished")

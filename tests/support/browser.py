@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,17 @@ class Page:
             self.ask("Input.dispatchKeyEvent", type="keyDown", key=name, **text)
         if up:
             self.ask("Input.dispatchKeyEvent", type="keyUp", key=name)
+
+    def download(self, directory: Path, pattern: str, act: Callable[[], None]) -> Path:
+        """Return the file, of a name like `pattern`, that `act` has the page download into a directory."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(directory))
+        act()
+        deadline = time.monotonic() + 20
+        while not (files := list(directory.glob(pattern))) or not files[0].stat().st_size:
+            assert time.monotonic() < deadline, f"{pattern} did not arrive"
+            time.sleep(0.05)
+        return files[0]
 
     def drag(self, start: tuple[float, float], stop: tuple[float, float]) -> None:
         self.mouse("mousePressed", start)

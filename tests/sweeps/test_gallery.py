@@ -450,14 +450,9 @@ def test_the_first_mark_stays_for_others_to_be_compared_with(shown: browser.Page
 
 def downloaded(page: browser.Page, directory: Path) -> str:
     """Return the text of the downloaded file."""
-    page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(directory))
-    page.click("#export")
-    deadline = time.monotonic() + 20
-    while not (found := list(directory.glob("*.yaml"))) or not found[0].stat().st_size:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    file = page.download(directory, "*.yaml", lambda: page.click("#export"))
     assert [path.name for path in directory.iterdir()] == ["ratings.yaml"]
-    return found[0].read_text()
+    return file.read_text()
 
 
 def test_favourites_are_kept_and_exported(shown: browser.Page, tmp_path: Path) -> None:

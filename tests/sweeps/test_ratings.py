@@ -76,14 +76,7 @@ def name_of(page: browser.Page, number: int) -> str:
 
 def saved(page: browser.Page, directory: Path, control: str = "#export", pattern: str = "*.yaml") -> Path:
     """Return the file that a button saves."""
-    directory.mkdir(parents=True, exist_ok=True)
-    page.ask("Page.setDownloadBehavior", behavior="allow", downloadPath=str(directory))
-    page.do(f"document.querySelector('{control}').click()")
-    deadline = time.monotonic() + 20
-    while not (files := list(directory.glob(pattern))) or not files[0].stat().st_size:
-        assert time.monotonic() < deadline, text(page, "#take-count")
-        time.sleep(0.05)
-    return files[0]
+    return page.download(directory, pattern, lambda: page.do(f"document.querySelector('{control}').click()"))
 
 
 def set_files(page: browser.Page, control: str, *paths: Path) -> None:

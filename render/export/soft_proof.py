@@ -44,10 +44,7 @@ def proof(image: pyvips.Image, profile: Profile, intent: str, space: bytes | Non
         paper: True to show white as the paper's colour and black as the ink's; else they are the screen's.
     """
     image = image.copy_memory()
-    printed = _with_profile(convert(image, profile, 16, intent, space), profile.icc)
-    seen = "absolute" if paper else RELATIVE
-    lab = printed.icc_import(embedded=True, pcs="lab", intent=seen, black_point_compensation=not paper)
-    shown = _with_profile(lab, srgb_profile()).icc_export(depth=8, intent=RELATIVE).numpy()
+    shown = printed_colours(image, profile, intent, space, paper=paper)
     # A colour that the press has comes back as it was. Both ways compensate for black points: the ink's black is no loss.
     before = _with_profile(image, space or srgb_profile()).icc_import(embedded=True, pcs="lab", intent=RELATIVE)
     inks = _with_profile(convert(image, profile, 16, RELATIVE, space), profile.icc)
@@ -55,7 +52,17 @@ def proof(image: pyvips.Image, profile: Profile, intent: str, space: bytes | Non
     is_beyond = before.dE00(after).numpy()[..., np.newaxis] > MIN_DIFFERENCE
     grey = np.repeat(shown.mean(axis=2, keepdims=True), 3, axis=2)
     warning = np.where(is_beyond, np.array(WARNING_COLOUR), np.rint(grey)).astype(np.uint8)
-    return Proof(np.ascontiguousarray(shown), warning, float(is_beyond.mean()))
+    return Proof(shown, warning, float(is_beyond.mean()))
+
+
+def printed_colours(
+    image: pyvips.Image, profile: Profile, intent: str, space: bytes | None = None, *, paper: bool = False
+) -> np.ndarray:
+    """Return the colours of the print, (rows, columns, 3) uint8 sRGB; the arguments are those of `proof`."""
+    printed = _with_profile(convert(image, profile, 16, intent, space), profile.icc)
+    seen = "absolute" if paper else RELATIVE
+    lab = printed.icc_import(embedded=True, pcs="lab", intent=seen, black_point_compensation=not paper)
+    return np.ascontiguousarray(_with_profile(lab, srgb_profile()).icc_export(depth=8, intent=RELATIVE).numpy())
 
 
 def _with_profile(image: pyvips.Image, profile: bytes) -> pyvips.Image:

@@ -10,7 +10,7 @@ import pyvips
 from render.canvas.image import to_integers
 from render.dreaming.resample import Pixels
 from render.export.profile import Profile
-from render.export.soft_proof import proof
+from render.export.soft_proof import printed_colours, proof
 
 #: Names of the pictures of a proof: the colours of the print, and the print in grey with a mark where it lacks colours.
 PROOF, GAMUT = "proof", "gamut"
@@ -41,5 +41,6 @@ class TileProof:
             The same shape and type, of whole numbers.
         """
         image = pyvips.Image.new_from_array(to_integers(pixels, 16)).copy(interpretation="rgb16")
-        result = proof(image, self.profile, self.intent, paper=self.paper)
-        return (result.shown if picture == PROOF else result.warning).astype(np.float32)
+        if picture == PROOF:
+            return printed_colours(image, self.profile, self.intent, paper=self.paper).astype(np.float32)
+        return proof(image, self.profile, self.intent, paper=self.paper).warning.astype(np.float32)

@@ -456,7 +456,7 @@ def test_words_that_cannot_work_are_refused_before_the_cluster_is_asked(
 # Kubernetes, by a kubectl that forwards to a real cluster
 
 _FORWARDER = """
-import base64, pathlib, select, socket, threading
+import base64, json, pathlib, select, socket, threading
 if "current-context" in words: print("art")
 elif "secret" in words: print(base64.b64encode(pathlib.Path(os.environ["TOKEN"]).read_bytes()).decode(), end="")
 elif "port-forward" in words:
@@ -474,7 +474,9 @@ elif "port-forward" in words:
         near, _ = server.accept()
         far = socket.create_connection(("127.0.0.1", there))
         for pair in ((near, far), (far, near)): threading.Thread(target=pump, args=pair, daemon=True).start()
-elif "pods" in words: print("NAME READY\\nsmall-head 1/1")
+elif "pods" in words:
+    status = {"phase": "Running", "containerStatuses": [{"ready": True, "restartCount": 0, "state": {"running": {}}}]}
+    print(json.dumps({"items": [{"metadata": {"name": "small-head"}, "spec": {}, "status": status}]}))
 elif "-f" in words: pathlib.Path(os.environ["APPLIED"]).write_text(sys.stdin.read())
 """
 
@@ -487,7 +489,7 @@ def test_kubectl_reaches_the_dashboard_with_the_token_of_the_secret(command: Com
         "status", f"cluster={file}", TOKEN=str(head.token), DASHBOARD=head.url.rpartition(":")[2], APPLIED="/dev/null"
     )
     assert code == 0, err
-    assert "small-head 1/1" in out
+    assert re.search(r"^small-head +Running +1/1 ", out, re.MULTILINE)
     assert "1 node" in out
     recorded = [json.loads(line) for line in calls.read_text().splitlines()]
     (forward,) = (words for words in recorded if "port-forward" in words)

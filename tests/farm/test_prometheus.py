@@ -26,8 +26,8 @@ from tests.support.prometheus import Prometheus
 ALERTS = ROOT / "cluster" / "alerts.yaml"
 DASHBOARD = ROOT / "cluster" / "grafana.json"
 RUN = "poster-1a2b3c4d"
-#: A driver that reports events for 12 s, then nothing until a line comes, then a loss and a notice, and, after another
-#: line, its end.
+#: A film's driver that reports events for 12 s, then nothing until a line comes, then a loss and a notice, and, after
+#: another line, its end.
 _DRIVER = f"""
 import sys, time
 import ray
@@ -41,6 +41,7 @@ octave = draft(load_config("preview", [*JOB, "octaves.count=1"])).plan.final
 ray.init(address=sys.argv[1], log_to_driver=False)
 metrics = Metrics("{RUN}")
 metrics.update(OctaveStarted(octave, 2, 0))
+metrics.set_frames(3, 2)
 metrics.update(Saved(octave, 0, 0.1))
 for step in range(24):
     metrics.update(TilesDone(octave, 2))
@@ -205,6 +206,8 @@ def test_gauges_stay_while_nothing_happens_and_every_query_of_the_dashboard_is_a
     assert server.eventually(f"{PREFIX}render_workers{chosen}") == [2]
     assert server.eventually(f"{PREFIX}render_octave{chosen}") == [1]
     assert server.eventually(f"{PREFIX}render_step{chosen}") == [24]
+    assert server.eventually(f"{PREFIX}render_frames{chosen}") == [3]
+    assert server.eventually(f"{PREFIX}render_frames_ahead{chosen}") == [2]
     (later,) = server.eventually(f"{PREFIX}render_checkpoint_age_seconds{chosen}")
     assert later - first > 2
     for query in _dashboard_queries():

@@ -178,7 +178,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory, inception: Loaded) -> Ite
     session = {"HOME": "/tmp/home", "XDG_CACHE_HOME": "/tmp/home/.cache", "PYTHONPATH": str(ROOT)}
     try:
         with (
-            hosts(["head", "left"], 83, {}, [ROOT, Path(sys.prefix), weights, directory]) as (_here, both),
+            hosts(["head", "left"], {}, [ROOT, Path(sys.prefix), weights, directory]) as (_here, both),
             sshd.serving(directory, both, session) as config,
         ):
             for host in both:
@@ -201,9 +201,10 @@ def machines(tmp_path_factory: pytest.TempPathFactory, inception: Loaded) -> Ite
 
 def test_machines_that_ssh_does_not_reach_are_named_with_the_reasons(machines: Machines) -> None:
     line = machines.command.refused("cluster-up", "cluster=own", "nodes=head,uninvited,closed,nowhere.invalid")
+    head = machines.hosts[0]
     for host, reason in (
-        ("uninvited", "root@10.83.0.1: Permission denied (publickey"),
-        ("closed", "ssh: connect to host 10.83.0.1 port 23: Connection refused"),
+        ("uninvited", f"root@{head.address}: Permission denied (publickey"),
+        ("closed", f"ssh: connect to host {head.address} port 23: Connection refused"),
         ("nowhere.invalid", "ssh: Could not resolve hostname nowhere.invalid"),
     ):
         assert f"{host} cannot be reached by ssh ({reason}" in line
@@ -243,7 +244,7 @@ def test_a_cluster_by_ssh_renders_and_goes_without_a_trace(machines: Machines, t
     code, out, err = command("cluster-status", "cluster=own")
     assert code == 0, err
     assert "2 nodes" in out
-    assert "10.83.0.2" in out
+    assert machines.hosts[1].address in out
     line = command.refused("cluster-status", "cluster=own", RAY_AUTH_TOKEN="another-0123456789abcdef")
     assert "does not take the token that this machine has" in line
     words = [word for word in SMALL if not word.startswith(("farm.workers", "shared"))]

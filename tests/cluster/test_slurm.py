@@ -41,7 +41,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SlurmCluster]:
     environment = {"PYTHONPATH": str(ROOT), "PATH": str(Path(sys.executable).parent), "RENDER_OVERRIDES": ""}
     directories = (ROOT, Path(sys.prefix), Path(sys.prefix).resolve(), weights)
     try:
-        with slurm_cluster(tmp_path_factory.mktemp("slurm"), 78, environment, directories) as started:
+        with slurm_cluster(tmp_path_factory.mktemp("slurm"), environment, directories) as started:
             for host in (started.login, *started.nodes):
                 host.run("sh", "-c", f"mkdir -p $HOME/.cache/pareidolia; ln -s {weights} $HOME/.cache/pareidolia")
             yield started

@@ -50,7 +50,7 @@ def three(tmp_path: Path, inception: Loaded) -> Iterator[tuple[s3.Server, list[H
     weights = cache_directory() / "weights"
     try:
         with (
-            hosts(["head", "left", "right"], 77, environment, [ROOT, Path(sys.prefix), weights]) as (here, made),
+            hosts(["head", "left", "right"], environment, [ROOT, Path(sys.prefix), weights]) as (here, made),
             s3.serving(tmp_path / "s3.log", here) as server,
         ):
             for host in made:

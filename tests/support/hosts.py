@@ -39,6 +39,8 @@ exec "$python" -c "$init"
 """
 _UNSHARE = ("unshare", "--net", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
 _START = 30.0
+#: Second numbers of the addresses of networks.
+_NETWORKS = range(77, 250)
 
 
 class NotPermitted(Exception):
@@ -88,10 +90,11 @@ class Host:
 
 @contextmanager
 def hosts(
-    names: Sequence[str], network: int, environment: Mapping[str, str], image: Sequence[Path] = ()
+    names: Sequence[str], environment: Mapping[str, str], image: Sequence[Path] = ()
 ) -> Iterator[tuple[str, list[Host]]]:
-    """Hosts of these names on a network 10.`network`.0.0/24 of their own: this machine's address there, and the hosts.
+    """Hosts of these names on a network 10.N.0.0/24 of their own: this machine's address there, and the hosts.
 
+    N is the first of `_NETWORKS` that nobody has: neither another suite nor one that was killed and left its bridge.
     `image` are directories that they see as they are here, wherever they lie.
     Raises `NotPermitted` where the system does not let us.
     """
@@ -100,11 +103,11 @@ def hosts(
             raise NotPermitted(f"{tool} is not installed (Debian: iproute2, util-linux)")
     if os.geteuid() != 0:
         raise NotPermitted("only root can make network namespaces")
+    network = _new_network()
     bridge, here = f"dream{network}", f"10.{network}.0.254"
     inits: list[subprocess.Popen[str]] = []
     made: list[Host] = []
     try:
-        _do("ip", "link", "add", bridge, "type", "bridge")
         _do("ip", "address", "add", f"{here}/24", "dev", bridge)
         _do("ip", "link", "set", bridge, "up")
         for number, name in enumerate(names, 1):
@@ -145,6 +148,19 @@ def until(happens: Callable[[], bool], what: str, seconds: float = _START) -> No
     while not happens():
         assert time.monotonic() < deadline, f"{what}: not within {seconds:.0f} s"
         time.sleep(0.2)
+
+
+def _new_network() -> int:
+    """Add the bridge of the first network that has none, and return the network's number."""
+    for network in _NETWORKS:
+        done = subprocess.run(
+            ["ip", "link", "add", f"dream{network}", "type", "bridge"], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 0:
+            return network
+        if "File exists" not in done.stderr:
+            break
+    raise NotPermitted(f"no bridge can be made: {done.stderr.strip()}")
 
 
 def _do(*words: str) -> None:

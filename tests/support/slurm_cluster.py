@@ -144,7 +144,6 @@ class SlurmCluster:
 @contextmanager
 def slurm_cluster(
     directory: Path,
-    network: int,
     environment: Mapping[str, str],
     image: tuple[Path, ...] = (),
 ) -> Iterator[SlurmCluster]:
@@ -155,7 +154,6 @@ def slurm_cluster(
 
     Args:
         directory: The directory that all see.
-        network: Number of its network, as for `hosts`.
         environment: Environment of every command.
         image: Further directories that they see.
 
@@ -171,7 +169,7 @@ def slurm_cluster(
     key.write_bytes(secrets.token_bytes(128))
     config = shared / "slurm.conf"
     own = {**environment, "PATH": f"{environment.get('PATH', '')}:{SYSTEM_PATH}", "SLURM_CONF": str(config)}
-    with hosts(["login", "one", "two", "three"], network, own, [directory, *image]) as (_, made):
+    with hosts(["login", "one", "two", "three"], own, [directory, *image]) as (_, made):
         login, *nodes = made
         lines = [
             f"NodeName={node.name} NodeAddr={node.address} NodeHostname={node.name} CPUs=2 RealMemory=8000 Gres=gpu:1"

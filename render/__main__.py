@@ -20,6 +20,7 @@ from render.commands.table import COMMANDS, DEFAULT_COMMAND, DEFAULT_ROOT, HELP_
 from render.config.options import AUTO_LOOK
 from render.errors import ClusterLost, NodeLost, RenderError, UserError, WorkersLost
 from render.system import interrupts
+from render.system.large_pages import restart_with_large_pages
 from render.system.surroundings import settle_warnings
 from render.terminal.lines import line_width, print_lines
 from render.terminal.streams import accept_any_text, outlast
@@ -49,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_lines(*help_text(words).splitlines())
             return 0
         command, root, overrides = split_arguments(words)
+        if arguments is None and COMMANDS[command].dreams:
+            restart_with_large_pages()
         return _run_again(command, root, overrides)
     except WorkersLost as error:
         print_lines(f"render: a worker was lost: {error}; run the command again", file=sys.stderr)
@@ -148,7 +151,7 @@ def _run(name: str, root: str, words: list[str]) -> int:
             # With `json=true`, standard output is for the document alone.
             print_lines(f"look={look}: {reason}", file=sys.stderr if "json=true" in words else None)
     arguments = [words] if command.root is None else [root, words]
-    if not command.ends_with_reader:
+    if command.dreams:
         return command.load()(*arguments)
     try:
         code = command.load()(*arguments)

@@ -54,8 +54,8 @@ class Command(NamedTuple):
         function: "module:function" below `render.commands`. It is called with the words, and before them with the root
             config if `root` is not None, and returns the exit code.
         root: default root config; None for commands that compose no config.
-        ends_with_reader: whether the command ends, with success, when the reader of its output closes the pipe, as
-            `head` does. Dreams go on without a reader.
+        dreams: whether it dreams, for which its process has large pages. It goes on when the reader of its output closes
+            the pipe, as `head` does; other commands end then, with success.
     """
 
     summary: str
@@ -63,7 +63,7 @@ class Command(NamedTuple):
     example: str
     function: str
     root: str | None = None
-    ends_with_reader: bool = True
+    dreams: bool = False
 
     def load(self) -> Callable[..., int]:
         """Import the command's module and return its function."""
@@ -75,7 +75,7 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "render": Command(
         "dream a picture (the default command)", _CONFIG_WORDS,
-        "look=auto image=me.jpg octaves.steps=20", "render:render_command", "preview", ends_with_reader=False,
+        "look=auto image=me.jpg octaves.steps=20", "render:render_command", "preview", dreams=True,
     ),
     "plan": Command(
         "show what a render, a film or a sweep would do and need, and refuse what cannot work",
@@ -89,7 +89,7 @@ COMMANDS: dict[str, Command] = {
             ("[run=DIR]", "with conf=flight: run directory or URL of the picture to fly over"),
             ("[key=value ...]", "change of a key of the config, such as image=me.jpg film.seconds=20"),
         ),
-        "conf=zoom image=me.jpg film.seconds=20", "film:film_command", "zoom", ends_with_reader=False,
+        "conf=zoom image=me.jpg film.seconds=20", "film:film_command", "zoom", dreams=True,
     ),
     "sweep": Command(
         "render a grid of pictures, and a page to choose from; exit code 1 if any failed",
@@ -98,7 +98,7 @@ COMMANDS: dict[str, Command] = {
             ("[key=a,b,c ...]", "values of an axis of the grid; `render -m` is the same command"),
             ("[from=FILE]", "with conf=breed: favourites of an earlier sweep, from which new points are bred"),
         ),
-        "step_size=1,2,4 image=photos/*.jpg", "render:sweep_command", "preview", ends_with_reader=False,
+        "step_size=1,2,4 image=photos/*.jpg", "render:sweep_command", "preview", dreams=True,
     ),
     "sheet": Command(
         "draw one labelled contact sheet: of a sweep, which is rendered first, or of runs",
@@ -115,7 +115,7 @@ COMMANDS: dict[str, Command] = {
             ("[overwrite=true]", "replace the file if it exists"),
         ),
         "objective=dogs,eyes image=a.jpg,b.jpg to=sheet.webp", "contact_sheet:sheet_command", "preview",
-        ends_with_reader=False,
+        dreams=True,
     ),
     "export": Command(
         "write a run's canvas to other picture files, without dreaming again",
@@ -139,7 +139,7 @@ COMMANDS: dict[str, Command] = {
             ("[replay=true]", "do the touches of its record again on a canvas dreamed anew, or with DIR another run's"),
             ("[octaves.steps=20 ...]", "change of what is dreamed, such as objective.terms=[mixed4] or look=eyes"),
         ),
-        "run=dreams/poster-1a2b3c4d box=10%,20%,30%,30% octaves.steps=20", "touch:touch_command", ends_with_reader=False,
+        "run=dreams/poster-1a2b3c4d box=10%,20%,30%,30% octaves.steps=20", "touch:touch_command", dreams=True,
     ),
     "fetch": Command(
         "copy a run from an object store to a directory; repeated, it copies only changes",
@@ -234,7 +234,7 @@ COMMANDS: dict[str, Command] = {
             ("[conf=NAME]", f"{_ROOT_CONFIG}probe, or classes with method=maco"),
             _CONFIG_WORDS[1],
         ),
-        "class=dumbbell model=googlenet", "probe:probe_command", "probe", ends_with_reader=False,
+        "class=dumbbell model=googlenet", "probe:probe_command", "probe", dreams=True,
     ),
     "atlas": Command(
         "draw what each channel of a layer responds to, classes, or what each layer does to a picture",
@@ -246,7 +246,7 @@ COMMANDS: dict[str, Command] = {
             ("[conf=NAME]", f"{_ROOT_CONFIG}atlas"),
             ("[key=value ...]", "change of a key of the config, such as model=googlenet image=me.jpg"),
         ),
-        "layer=mixed4 channels=0-63", "atlas:atlas_command", "atlas", ends_with_reader=False,
+        "layer=mixed4 channels=0-63", "atlas:atlas_command", "atlas", dreams=True,
     ),
     "cluster-up": Command(
         "start a cluster", (_CLUSTER, *_OWN_WORDS, *_KUBERNETES_WORDS),

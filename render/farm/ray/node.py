@@ -22,8 +22,9 @@ from render.farm.ray.failures import first_line
 from render.farm.ray.private_api import differing_parts, forget_authentication, vital_processes
 from render.farm.ray.quick_start import quick_start
 from render.farm.ray.session_directory import Session, open_session
-from render.farm.ray.startup import init_ray, large_pages, system_config
+from render.farm.ray.startup import init_ray, system_config
 from render.system.accelerators import has_plugin
+from render.system.large_pages import large_pages
 from render.system.surroundings import changed_environment, clean_environment, private_token
 
 log = logging.getLogger(__name__)

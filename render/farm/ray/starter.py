@@ -15,9 +15,9 @@ from render.farm.ray.actors import MAX_START_S, Actor, Member
 from render.farm.ray.failures import first_line
 from render.farm.ray.placement import Placement
 from render.farm.ray.ray_cluster import RayCluster
-from render.farm.ray.startup import large_pages
 from render.farm.versions import own_versions, refuse_mismatch
 from render.planning.residence import ALLOCATED
+from render.system.large_pages import large_pages
 from render.system.surroundings import determinism_flags, memory_share
 
 log = logging.getLogger(__name__)

@@ -136,13 +136,3 @@ def _signals_postponed() -> Iterator[None]:
             signal.signal(signal_to_restore, handler)
         for number in received[:1]:
             signal.raise_signal(number)
-
-
-def large_pages() -> dict[str, str]:
-    """Return the environment of a worker's process for large pages.
-
-    The user's own value has priority.
-
-    On a CPU, XLA allocates its memory again for each window. With pages of 4 kB that takes a quarter of the time.
-    """
-    return {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")}

@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from render.geometry.geometry import Rect
+from render.geometry.geometry import Interval, Rect
 
 #: Cells along the picture's short side at the coarsest level; each finer level has twice as many.
 _COARSEST_CELLS = 2
@@ -19,6 +19,8 @@ _COARSEST_CELLS = 2
 _PERSISTENCE = 0.62
 #: Amplitude of the coarsest level, in levels of 0..255.
 _AMPLITUDE = 52.0
+#: Rows that are computed at once, so that their values stay in the processor's cache from level to level.
+_STRIP_ROWS = 64
 
 
 def fractal_noise(seed: int, shape: tuple[int, int], rect: Rect) -> NDArray[np.float32]:
@@ -34,6 +36,15 @@ def fractal_noise(seed: int, shape: tuple[int, int], rect: Rect) -> NDArray[np.f
     Returns:
         (*rect.shape, 3) float32 around 127.5, clipped to 0..255.
     """
+    noise = np.empty((*rect.shape, 3), np.float32)
+    for start in range(rect.rows.start, rect.rows.stop, _STRIP_ROWS):
+        rows = Interval(start, min(start + _STRIP_ROWS, rect.rows.stop))
+        noise[rows.start - rect.rows.start : rows.stop - rect.rows.start] = _strip(seed, shape, Rect(rows, rect.columns))
+    return noise
+
+
+def _strip(seed: int, shape: tuple[int, int], rect: Rect) -> NDArray[np.float64]:
+    """Return a rectangle of `fractal_noise` in float64."""
     total = np.zeros((*rect.shape, 3))
     for cells, weight in _coarsest_lattices(shape):
         amplitude = _AMPLITUDE * weight
@@ -43,10 +54,12 @@ def fractal_noise(seed: int, shape: tuple[int, int], rect: Rect) -> NDArray[np.f
             rows = (np.arange(*rect.rows, dtype=np.float64) + 0.5) * (down / shape[0])
             columns = (np.arange(*rect.columns, dtype=np.float64) + 0.5) * (across / shape[1])
             # Every lattice and level has a hash key of its own.
-            total += amplitude * _lattice(seed, max(cells) << 6 | level, (down, across), rows, columns)
+            values = _lattice(seed, max(cells) << 6 | level, (down, across), rows, columns)
+            values *= amplitude
+            total += values
             amplitude *= _PERSISTENCE
             level += 1
-    return np.clip(127.5 + total, 0.0, 255.0).astype(np.float32)
+    return np.clip(127.5 + total, 0.0, 255.0)
 
 
 def _coarsest_lattices(shape: tuple[int, int]) -> list[tuple[tuple[int, int], float]]:
@@ -91,8 +104,16 @@ def _lattice(
     node_columns = np.arange(left[0], left[-1] + 2) % cells[1]
     nodes = _node_values(seed, level, node_rows, node_columns)
     i, j = top - top[0], left - left[0]
-    along = nodes[:, j] * (1 - across) + nodes[:, j + 1] * across
-    return along[i] * (1 - down) + along[i + 1] * down
+    along = _between(nodes.take(j, axis=1), nodes.take(j + 1, axis=1), across)
+    return _between(along.take(i, axis=0), along.take(i + 1, axis=0), down)
+
+
+def _between(start: NDArray[np.float64], end: NDArray[np.float64], weight: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `start * (1 - weight) + end * weight`, computed in the memory of the two, which nobody else may need."""
+    start *= 1 - weight
+    end *= weight
+    start += end
+    return start
 
 
 def _fade(t: NDArray[np.float64]) -> NDArray[np.float64]:

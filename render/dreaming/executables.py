@@ -34,10 +34,6 @@ from render.system.surroundings import devices_environment
 Build = Callable[[], tuple[jax.stages.Wrapped, tuple[Any, ...]]]
 
 
-class NotStoredError(Exception):
-    """A program is not in the user's cache, and may not be compiled ahead."""
-
-
 class _CacheHits:
     """Number of times that JAX has found a compiled program in its own cache on disk."""
 
@@ -100,31 +96,22 @@ class Executables:
         Args:
             key: Key of the program, of values with a stable `repr`.
             build: Function that returns the program and the arguments to compile it for. It traces nothing itself.
-
-        Raises:
-            NotStoredError: See `ahead`.
         """
         future = self._futures.get(key)
         if future is not None and future.done() and future.exception() is None:
             return future.result()
         start = time.perf_counter()
         try:
-            while True:
-                with self._lock:
-                    future = self._futures.get(key)
-                    makes = future is None
-                    if future is None:
-                        future = self._futures[key] = Future()
-                if makes:
-                    self._make(key, build, future)
-                try:
-                    return future.result()
-                except NotStoredError:
-                    # Another thread looked for it ahead, in vain. This one may be allowed to compile it.
-                    if self._compiles_ahead is False:
-                        raise
+            with self._lock:
+                future = self._futures.get(key)
+                makes = future is None
+                if future is None:
+                    future = self._futures[key] = Future()
+            if makes:
+                self._make(key, build, future)
+            return future.result()
         finally:
-            if self._compiles_ahead is None:
+            if not self._works_ahead:
                 self._count(waited=time.perf_counter() - start)
 
     def memory(self, key: object, build: Build) -> ProgramMemory:
@@ -146,22 +133,18 @@ class Executables:
         return is_made, float(seconds) if isinstance(seconds, int | float) else None
 
     @contextmanager
-    def ahead(self, *, compiles: bool) -> Iterator[None]:
-        """Inside the context, this thread makes executables ahead of their use, and the time counts as nobody's wait.
-
-        Args:
-            compiles: Whether to compile what the user's cache does not have; otherwise `get` raises `NotStoredError`.
-        """
-        self._thread.compiles = compiles
+    def ahead(self) -> Iterator[None]:
+        """Inside the context, this thread makes executables ahead of their use, and the time counts as nobody's wait."""
+        self._thread.works_ahead = True
         try:
             yield
         finally:
-            self._thread.compiles = None
+            self._thread.works_ahead = False
 
     @property
-    def _compiles_ahead(self) -> bool | None:
-        """True or False if this thread works ahead and may or may not compile; None if it does not work ahead."""
-        return getattr(self._thread, "compiles", None)
+    def _works_ahead(self) -> bool:
+        """True inside `ahead`."""
+        return getattr(self._thread, "works_ahead", False)
 
     def _count(self, **amounts: float) -> None:
         """Add to the counts."""
@@ -191,8 +174,6 @@ class Executables:
         if executable is not None:
             self._count(loaded=1)
             return executable
-        if self._compiles_ahead is False:
-            raise NotStoredError
         start, hits = time.perf_counter(), _cache_hits.count
         with watched_compilation() as seen:
             lowered = program.lower(*arguments)

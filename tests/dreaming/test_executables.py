@@ -12,7 +12,7 @@ import pytest
 
 from render.config.compose import load_config
 from render.dreaming import executables, serialized
-from render.dreaming.executables import ExecutableCounts, NotStoredError
+from render.dreaming.executables import ExecutableCounts
 from render.dreaming.kernel import Kernel
 from render.dreaming.objectives import KernelInputs, resolve
 from render.dreaming.programs import Programs
@@ -174,24 +174,20 @@ def test_another_jax_traces_and_keeps_nothing(
     assert not (tmp_path / "programs").exists()
 
 
-def test_ahead_only_loads_where_it_may_not_compile(new_kernel: Callable[..., Kernel]) -> None:
+def test_what_is_made_ahead_counts_as_nobodys_wait(new_kernel: Callable[..., Kernel]) -> None:
     cold, warm = new_kernel(), new_kernel()
-    with cold.programs.executables.ahead(compiles=False), pytest.raises(NotStoredError):
-        gradient(cold)
-    assert counts(cold).traced == 0
-    expected = gradient(cold)
-    with warm.programs.executables.ahead(compiles=False):
+    with cold.programs.executables.ahead():
+        expected = gradient(cold)
+    assert (counts(cold).traced, counts(cold).waited) == (1, 0)
+    with warm.programs.executables.ahead():
         assert gradient(warm) == expected
     assert (counts(warm).loaded, counts(warm).waited) == (1, 0)
     assert gradient(warm) == expected
     assert counts(warm).waited == 0
 
 
-@pytest.mark.parametrize("compiles", [False, True])
-def test_work_waits_for_what_is_prepared_and_compiles_what_could_not_be(
-    compiles: bool, new_kernel: Callable[..., Kernel], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever asks second, while the first is at it, gets the first's executable, or makes it if that found none."""
+def test_work_waits_for_what_is_prepared(new_kernel: Callable[..., Kernel], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks second, while the first is at it, gets the first's executable."""
     kernel, begun, go_on = new_kernel(), threading.Event(), threading.Event()
     read = ProgramFiles.read
 
@@ -204,20 +200,16 @@ def test_work_waits_for_what_is_prepared_and_compiles_what_could_not_be(
     monkeypatch.setattr(ProgramFiles, "read", slowly)
 
     def prepare() -> None:
-        with kernel.programs.executables.ahead(compiles=compiles):
-            try:
-                gradient(kernel)
-            except NotStoredError:
-                refused.append(True)
+        with kernel.programs.executables.ahead():
+            gradient(kernel)
 
-    refused: list[bool] = []
     ahead = threading.Thread(target=prepare)
     ahead.start()
     assert begun.wait(60)
     threading.Timer(0.2, go_on.set).start()
     result = gradient(kernel)
     ahead.join()
-    assert (counts(kernel).traced, bool(refused)) == (1, not compiles)
+    assert counts(kernel).traced == 1
     assert counts(kernel).waited > 0.1
     monkeypatch.undo()
     assert gradient(new_kernel()) == result

@@ -21,6 +21,7 @@ from render.networks.network import Network
 from render.networks.weights import Loaded
 from render.planning.residence import ResidencySettings
 from render.storage.program_files import ProgramFiles
+from render.system.machine import cores
 from tests.support.untiled import make_grid
 
 LAYER = "conv2d_1a_3x3"
@@ -60,13 +61,14 @@ def prepare(kernel: Kernel, residency: ResidencyRule, platform: str, assignments
         thread.join()
 
 
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
 @pytest.mark.parametrize(("resident", "batch"), [(False, 1), (True, 1), (True, 2)])
-def test_accelerators_compile_ahead_and_the_next_process_loads_ahead(
-    resident: bool, batch: int, new_kernel: Callable[[], Kernel], assignments: list[Assignment]
+def test_one_process_compiles_ahead_and_the_next_one_loads_ahead(
+    resident: bool, batch: int, platform: str, new_kernel: Callable[[], Kernel], assignments: list[Assignment]
 ) -> None:
     """On the host, and for blocks on the device, one window a call or several. No step waits, and none traces."""
     traced = []
-    for platform in ("gpu", "cpu"):
+    for _ in range(2):
         kernel = new_kernel()
         residency = ResidencyRule(kernel, ResidencySettings(resident, batch), "cpu", MEMORY)
         prepare(kernel, residency, platform, assignments)
@@ -83,14 +85,20 @@ def test_accelerators_compile_ahead_and_the_next_process_loads_ahead(
     assert traced == [(programs, 0), (0, programs)]
 
 
-def test_cpus_compile_nothing_ahead(new_kernel: Callable[[], Kernel], assignments: list[Assignment]) -> None:
-    kernel = new_kernel()
-    residency = ResidencyRule(kernel, ResidencySettings(), "cpu", MEMORY)
-    prepare(kernel, residency, "cpu", assignments)
-    counts = kernel.programs.executables.counts
-    assert (counts.traced, counts.loaded) == (0, 0)
-    kernel.prepare(assignments[0].block.grid, assignments[0].kernel_inputs[0])
-    assert counts.traced == 1
+def test_a_worker_compiles_as_many_at_once_as_it_has_threads(
+    new_kernel: Callable[[], Kernel], assignments: list[Assignment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sharing a machine, it has a part of the cores."""
+    for threads in sorted({1, min(2, cores())}):
+        monkeypatch.setenv("NPROC", str(threads))
+        kernel, before = new_kernel(), threading.active_count()
+        together = threading.Barrier(threads + 1)
+        monkeypatch.setattr(type(kernel), "prepare", lambda *_arguments, barrier=together: barrier.wait(60))
+        residency = ResidencyRule(kernel, ResidencySettings(), "cpu", MEMORY)
+        OctavePreparation(kernel, residency, "cpu").start(assignments)
+        assert threading.active_count() - before == threads
+        for _ in range(len(assignments) // threads):
+            together.wait(60)
 
 
 def test_an_octave_that_cannot_be_prepared_keeps_no_other_from_it(

@@ -7,10 +7,10 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 
-from render.dreaming.executables import NotStoredError
 from render.dreaming.kernel import Kernel
 from render.farm.messages import Assignment
 from render.farm.worker.resident_block import ResidencyRule
+from render.farm.worker.threads import thread_count
 from render.networks.platforms import with_this_platform
 from render.planning.price import COMPILING_THREADS
 from render.system.machine import cores
@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 class OctavePreparation:
     """Background work on the programs of a job's octaves, in the order in which they are dreamed.
 
-    On accelerators programs are compiled there. On CPUs they are only loaded: compiling would compete with
-    the steps for the same cores.
+    On CPUs it shares the cores with the steps. That pays all the same: neither a compilation nor a step keeps all cores
+    busy by itself.
     """
 
     def __init__(self, kernel: Kernel, residency: ResidencyRule, platform: str) -> None:
@@ -35,8 +35,7 @@ class OctavePreparation:
         """
         self._kernel = kernel
         self._residency = residency
-        self._compiles = platform != "cpu"
-        self._threads = min(COMPILING_THREADS, cores()) if self._compiles else 1
+        self._threads = min(COMPILING_THREADS, thread_count() if platform == "cpu" else cores())
         self._waiting: deque[Assignment] = deque()
 
     def start(self, assignments: Sequence[Assignment]) -> None:
@@ -62,10 +61,8 @@ class OctavePreparation:
             except IndexError:
                 return
             try:
-                with self._kernel.programs.executables.ahead(compiles=self._compiles):
+                with self._kernel.programs.executables.ahead():
                     self._prepare(assignment)
-            except NotStoredError:
-                pass
             # The octave itself raises the same, where it is told to the user.
             except Exception as error:
                 log.info("octave %d is not prepared ahead: %s", assignment.octave + 1, error)

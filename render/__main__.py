@@ -23,7 +23,7 @@ from render.system import interrupts
 from render.system.large_pages import restart_with_large_pages
 from render.system.surroundings import settle_warnings
 from render.terminal.lines import line_width, print_lines
-from render.terminal.streams import accept_any_text, outlast
+from render.terminal.streams import accept_any_text, dropped_output, outlast
 
 #: Variables of the Makefile that a user may set besides the keys of a config.
 _MAKEFILE_VARIABLES = ("PYTHON", "EXTRAS", "VENV")
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if any(word in HELP_WORDS for word in words):
             print_lines(*help_text(words).splitlines())
+            _refuse_dropped_output()
             return 0
         command, root, overrides = split_arguments(words)
         if arguments is None and COMMANDS[command].dreams:
@@ -155,12 +156,19 @@ def _run(name: str, root: str, words: list[str]) -> int:
         return command.load()(*arguments)
     try:
         code = command.load()(*arguments)
-        sys.stdout.flush()
+        _refuse_dropped_output()
     except BrokenPipeError:
         # The reader has closed the pipe, as `head` does. Discard the rest, or flushing at exit would raise an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
+
+
+def _refuse_dropped_output() -> None:
+    """Raise `UserError` if standard output, which is what a command is called for, could not be written whole."""
+    error = dropped_output()
+    if error is not None:
+        raise UserError(f"standard output takes no more ({error.strerror}): what is there is not whole")
 
 
 def _end_at_once() -> None:

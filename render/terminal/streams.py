@@ -22,12 +22,14 @@ _is_diverted = False
 
 
 class _LastingFile(io.FileIO):
-    """A file that drops what it cannot write, because its reader may disappear."""
+    """A file that drops what it cannot write, because its reader may disappear, and notes why."""
 
     def __init__(self, descriptor: int, *, pipe_ends: bool) -> None:
         """Open `descriptor` for writing; with `pipe_ends`, a closed pipe still raises BrokenPipeError."""
         super().__init__(descriptor, "w", closefd=False)
         self._pipe_ends = pipe_ends
+        #: Why output was dropped last; None if none was.
+        self.error: OSError | None = None
 
     def write(self, data: Any, /) -> int:
         """Write the data, or drop it; return its length in bytes."""
@@ -36,9 +38,9 @@ class _LastingFile(io.FileIO):
         except BrokenPipeError:
             if self._pipe_ends:
                 raise
-        except OSError:
+        except OSError as error:
             # For example EIO, when the terminal has disappeared.
-            pass
+            self.error = error
         return memoryview(data).nbytes
 
 
@@ -63,6 +65,13 @@ def outlast() -> None:
         # A replaced stream, for example of a test, is left alone.
         if stream is getattr(sys, f"__{name}__") and isinstance(stream, io.TextIOWrapper):
             setattr(sys, name, _lasting(stream, os.dup(stream.fileno()), pipe_ends=name == "stdout"))
+
+
+def dropped_output() -> OSError | None:
+    """Write what is still in memory of standard output; return why some was dropped since `outlast`, or None."""
+    sys.stdout.flush()
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return raw.error if isinstance(raw, _LastingFile) else None
 
 
 def divert_native() -> None:

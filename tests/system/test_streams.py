@@ -76,6 +76,18 @@ def test_standard_error_that_cannot_be_written_ends_nothing(stop: signal.Signals
     assert status == ("interrupted" if stop else "finished")
 
 
+@pytest.mark.parametrize("words", [("objectives", "json=true"), ("models",), ("help",)], ids=" ".join)
+def test_a_listing_that_cannot_be_written_whole_is_no_success(words: tuple[str, ...]) -> None:
+    """Whoever reads the file later would take it for all there is."""
+    with Path("/dev/full").open("wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "render", *words], env=ENVIRONMENT, stdout=full, stderr=subprocess.PIPE, text=True,
+            check=False,
+        )  # fmt: skip
+    assert result.returncode == 2
+    assert result.stderr == "render: standard output takes no more (No space left on device): what is there is not whole\n"
+
+
 def test_what_native_code_prints_goes_to_the_log_and_not_to_the_terminal() -> None:
     program = (
         "import logging, os, sys, time\n"

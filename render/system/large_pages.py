@@ -29,7 +29,10 @@ def restart_with_large_pages() -> None:
     Return if it has them, if nobody or everybody has them on this machine, or if the user has set the variable. The
     process keeps its number and its files. Call it before anything is opened or started.
     """
-    if gains_large_pages(os.environ, _SETTING) and sys.executable and sys.orig_argv:
+    words = sys.argv[1:]
+    # A process that forked from another one has the words with which that was started.
+    is_own = bool(sys.executable) and sys.orig_argv[len(sys.orig_argv) - len(words) :] == words
+    if is_own and gains_large_pages(os.environ, _SETTING):
         os.environ.update(large_pages())
         # Where it cannot be started again, it goes on, only slower.
         with suppress(OSError):

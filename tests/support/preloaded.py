@@ -30,6 +30,7 @@ from typing import Any
 import psutil
 
 from render.system.accelerators import has_nvidia_gpu
+from render.system.large_pages import large_pages
 
 _ROOT = Path(__file__).parents[2]
 #: Modules that most commands import, and those that take longest. Ray is not among them, which starts threads.
@@ -270,6 +271,8 @@ def _become(request: dict[str, Any]) -> None:
     runpy.run_module("render", run_name="__main__", alter_sys=True)
 
 
+# Commands of tests have large pages as users' have, but from the start: a fork cannot be started again.
+os.environ.update(large_pages())
 #: A command that runs, in a fork or in a Python of its own.
 Process = Running | subprocess.Popen[str]
 #: The environment of commands, as it is before any test.

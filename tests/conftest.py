@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from render.config.compose import load_config
 from render.errors import UserError
@@ -43,8 +43,8 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
 # In a shell's background, the same is so of SIGINT.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# Examples share these two cores with whatever else runs: a time limit on one would fail by chance.
-settings.register_profile("render", deadline=None, print_blob=True)
+# Examples share these two cores with whatever else runs: a time limit on one, or on making them, would fail by chance.
+settings.register_profile("render", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("render")
 
 

@@ -34,11 +34,11 @@ _ROUNDS, _LONGEST = 3, 300.0
 #: `python -m render`, with a log that begins before there is a run directory to keep it in.
 LOGGED_COMMAND = """
 import logging, sys
-handler = logging.FileHandler(sys.argv[1])
+handler = logging.FileHandler(sys.argv.pop(1))
 handler.setFormatter(logging.Formatter("%(created)f %(message)s"))
 logging.getLogger("render").addHandler(handler)
 from render.__main__ import main
-sys.exit(main(sys.argv[2:]))
+sys.exit(main())
 """
 
 

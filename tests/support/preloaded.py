@@ -21,6 +21,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -149,6 +150,8 @@ class Running:
         #: What has come so far.
         self._received = [(self.stdout, bytearray()), (self.stderr, bytearray())]
         self._control = control
+        #: Held by whoever receives the exit code: threads may wait for one command, or look at it meanwhile.
+        self._receiving = threading.Lock()
 
     def poll(self) -> int | None:
         """Return the exit code if the command has ended; minus the number of the signal that has ended it."""
@@ -158,12 +161,17 @@ class Running:
 
     def wait(self, timeout: float | None = None) -> int:
         """Return the exit code once the command has ended. Raise `TimeoutExpired`."""
-        if self.returncode is None:
-            if not select.select([self._control], [], [], timeout)[0]:
+        begun = time.monotonic()
+        while self.returncode is None:
+            # A part of the time at once: another thread may receive it.
+            left = math.inf if timeout is None else begun + timeout - time.monotonic()
+            with self._receiving:
+                if self.returncode is None and select.select([self._control], [], [], max(0, min(left, 0.1)))[0]:
+                    # It comes in one piece: the few bytes are sent at once, or none.
+                    self.returncode = int(self._control.recv(16))
+                    self._control.close()
+            if self.returncode is None and left <= 0:
                 raise subprocess.TimeoutExpired(self.args, timeout or 0)
-            # It comes in one piece: the few bytes are sent at once, or none.
-            self.returncode = int(self._control.recv(16))
-            self._control.close()
         return self.returncode
 
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -75,3 +76,22 @@ def test_an_error_before_the_first_command_is_told(tmp_path: Path) -> None:
     (tmp_path / "jax.py").write_text("raise ImportError('no such luck')")
     with pytest.raises(ChildProcessError, match="no such luck"):
         broken.run(["help"], tmp_path, ENVIRONMENT, 600)
+
+
+def test_threads_may_look_at_a_command_and_wait_for_it(tmp_path: Path) -> None:
+    running = PRELOADED.start(["help"], tmp_path, ENVIRONMENT)
+    codes: list[int | None] = []
+
+    def look() -> None:
+        while (code := running.poll()) is None:
+            pass
+        codes.append(code)
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    assert running.wait(60) == 0
+    for thread in threads:
+        thread.join(60)
+    assert codes == [0] * 4
+    running.close()

@@ -91,14 +91,17 @@ def test_a_worker_compiles_as_many_at_once_as_it_has_threads(
     """Sharing a machine, it has a part of the cores."""
     for threads in sorted({1, min(2, cores())}):
         monkeypatch.setenv("NPROC", str(threads))
-        kernel, before = new_kernel(), threading.active_count()
+        kernel, before = new_kernel(), set(threading.enumerate())
         together = threading.Barrier(threads + 1)
         monkeypatch.setattr(type(kernel), "prepare", lambda *_arguments, barrier=together: barrier.wait(60))
         residency = ResidencyRule(kernel, ResidencySettings(), "cpu", MEMORY)
         OctavePreparation(kernel, residency, "cpu").start(assignments)
-        assert threading.active_count() - before == threads
+        started = set(threading.enumerate()) - before
+        assert len(started) == threads
         for _ in range(len(assignments) // threads):
             together.wait(60)
+        for thread in started:
+            thread.join(60)
 
 
 def test_an_octave_that_cannot_be_prepared_keeps_no_other_from_it(

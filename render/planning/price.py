@@ -13,7 +13,7 @@ from render.planning.plan import Machine, Plan
 #: Seconds to compile a kernel for an accelerator without autotuning. Assumed: mixed5 at 512 px takes 5 s on two idle cores,
 #: and larger windows longer.
 COMPILE = 8.0
-#: Most kernels that a worker compiles at once for an accelerator. Tracing them takes turns anyway.
+#: Most kernels that a worker compiles at once, on accelerators and CPUs. Tracing them takes turns anyway.
 COMPILING_THREADS = 4
 #: Stands for memory and disk of unknown size, bytes.
 _PLENTY = 1 << 60
